@@ -1,0 +1,5 @@
+"""Run the exuvia command as a module."""
+
+from exuvia.cli import main
+
+main()

@@ -1,0 +1,52 @@
+"""
+The command `exuvia`: options in, exit status out.
+
+Each command lives in a module of its own and is loaded when it is used, so that `--help`
+is quick and a gateway needs no web server installed.
+"""
+
+import importlib
+import sys
+
+import click
+
+from exuvia import errors
+
+COMMANDS = {
+    "demo": "See everything work on this machine, step by step.",
+    "serve": "Run the control plane.",
+    "account": "Create and look after accounts.",
+    "gateway": "Enroll and run gateways.",
+    "client": "Connect this machine.",
+    "guard": "Make an existing WireGuard interface forget quiet peers.",
+}
+
+
+class _LazyGroup(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(f"exuvia.cli.{cmd_name}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="exuvia", message="exuvia %(version)s")
+def root() -> None:
+    """Key management for WireGuard networks that know as little as possible about their users."""
+
+
+def main() -> None:
+    """Run the command; errors become one line and exit status 1, wrong usage 2."""
+    try:
+        root(prog_name="exuvia")
+    except errors.ExuviaError as error:
+        click.echo(f"exuvia: {error}", err=True)
+        sys.exit(1)

@@ -1,0 +1,104 @@
+"""
+What can go wrong, by whose fault it is.
+
+Two branches decide what a program does next: Refused (asking again will not help: a 4xx,
+stop and say why) and Unavailable (later might: a 503, try again with jitter). Leaves are
+facts. No message ever holds a key, an address, an account or a token.
+"""
+
+
+class ExuviaError(Exception):
+    """Base of everything this project raises on purpose; its text is shown to people."""
+
+
+class Refused(ExuviaError):
+    """The request can't be granted as it stands; asking again will not help."""
+
+
+class Unavailable(ExuviaError):
+    """It can't be done now; later it might."""
+
+
+class InvalidKey(Refused):
+    """Not a usable WireGuard key: malformed, non-canonical, low-order or zero."""
+
+
+class InvalidConfiguration(Refused):
+    """A setting or configuration file can't be used; the text says which and why."""
+
+
+class UnknownCredential(Refused):
+    """No account, device or gateway has this credential; or none that may act. Never says which."""
+
+
+class AccountInactive(Refused):
+    """The device's account is suspended, cancelled or expired."""
+
+
+class KeyRefused(Refused):
+    """The public key can't be registered; one answer for every reason."""
+
+
+class DeviceLimitReached(Refused):
+    """The account has as many devices as it may have."""
+
+
+class OnlyKey(Refused):
+    """The device's only key can't be retired; log out instead."""
+
+
+class NotFound(Refused):
+    """What was named does not exist."""
+
+
+class AddressPoolExhausted(Unavailable):
+    """Nearly every address of the pool is in use or resting."""
+
+
+class StoreUnavailable(Unavailable):
+    """The database can't be read or written now: locked, read-only, or its disk is full."""
+
+
+class DatabaseRewound(Refused):
+    """The database is older than what was last served from it."""
+
+
+class FeedRefused(Refused):
+    """A feed message that must not be applied."""
+
+
+class FeedGap(FeedRefused):
+    """The change does not follow the revision the gateway is at; a snapshot is needed."""
+
+
+class RevisionWentBackwards(FeedRefused):
+    """The control plane is at an earlier revision of an epoch than this gateway has applied."""
+
+
+class ImplausibleSnapshot(FeedRefused):
+    """
+    A snapshot of a new epoch would drop most of the peers this gateway serves.
+
+    Refused rather than applied: a broken database must not log everybody out. An operator
+    who means it restarts the gateway with --accept-snapshot.
+    """
+
+
+class MalformedSnapshot(FeedRefused):
+    """A snapshot whose count or digest does not fit what arrived."""
+
+
+class ControlPlaneUnreachable(Unavailable):
+    """The control plane did not answer, or not with what a control plane says."""
+
+
+class InterfaceUnavailable(Unavailable):
+    """The WireGuard interface does not exist, went away, or refused a change."""
+
+
+class InterfaceInUse(Refused):
+    """Another exuvia daemon looks after this interface."""
+
+
+class NotPermitted(Refused):
+    """The operating system does not let this process do that; the text says what is needed."""
