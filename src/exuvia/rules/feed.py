@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from hashlib import blake2b
 
 DIGEST_LENGTH = 32
+_ALL_BITS = (1 << 8 * DIGEST_LENGTH) - 1
 
 
 def table_digest(peers: Iterable[bytes]) -> bytes:
@@ -15,7 +16,7 @@ def table_digest(peers: Iterable[bytes]) -> bytes:
     The sum of a hash for each, modulo 2^256: it guards against a table cut short or mixed
     up, not against the control plane, which is free to send any table.
     """
-    total = 0
+    total: int = 0
     for peer in peers:
         total += int.from_bytes(blake2b(peer, digest_size=DIGEST_LENGTH).digest(), "little")
-    return (total % 2 ** (8 * DIGEST_LENGTH)).to_bytes(DIGEST_LENGTH, "little")
+    return (total & _ALL_BITS).to_bytes(DIGEST_LENGTH, "little")
