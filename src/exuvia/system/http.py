@@ -1,0 +1,288 @@
+"""
+How a gateway and a client speak with the control plane: HTTP/1.1 over one kept-alive connection.
+
+h11 does the protocol, asyncio the bytes. Nothing here decides whether to try again.
+"""
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+import h11
+import msgspec
+
+from exuvia.errors import ControlPlaneUnreachable, InvalidConfiguration
+from exuvia.messages import Problem
+from exuvia.system import sockets
+
+T = TypeVar("T")
+
+LONGEST_BODY = 4 * 1024 * 1024
+LONGEST_LINE = 256 * 1024
+_CHUNK = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """An answer of the control plane, whatever its status."""
+
+    status: int
+    body: bytes
+
+    def decode(self, kind: type[T]) -> T:
+        """Return the body as this kind of message; ControlPlaneUnreachable if it is none."""
+        try:
+            return msgspec.json.decode(self.body, type=kind)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            raise ControlPlaneUnreachable("the answer is not a control plane's") from None
+
+    def problem(self) -> Problem | None:
+        """Return the problem document that explains a refusal, if there is one."""
+        try:
+            return msgspec.json.decode(self.body, type=Problem)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return None
+
+
+class Connection:
+    """
+    One connection to a control plane, opened when it is needed and again after a failure.
+
+    `mark` is the SO_MARK of its packets, so that a kill switch can tell them apart;
+    `timeout` is in seconds, for each request as a whole.
+    """
+
+    def __init__(
+        self, url: str, *, ca_file: Path | None = None, mark: int | None = None, timeout: float = 10.0
+    ) -> None:
+        self._host, self._port, self._tls, self._path = _parse(url)
+        self._context = _context(ca_file) if self._tls else None
+        self._mark = mark
+        self._timeout = timeout
+        self._open: _Open | None = None
+
+    async def request(
+        self, method: str, path: str, *, bearer: str | None = None, body: object | None = None
+    ) -> Response:
+        """Send a request and return the answer; ControlPlaneUnreachable if there is none."""
+        data = b"" if body is None else msgspec.json.encode(body)
+        reused = self._open is not None
+        try:
+            async with asyncio.timeout(self._timeout):
+                try:
+                    return await self._exchange(method, path, bearer, data)
+                except _Closed:
+                    # A kept-alive connection may have been closed meanwhile: that is no failure,
+                    # and all our requests may safely be made twice.
+                    if not reused:
+                        raise
+                    return await self._exchange(method, path, bearer, data)
+        except (OSError, TimeoutError, _Closed, h11.ProtocolError) as error:
+            self._abandon()
+            raise ControlPlaneUnreachable(_reason(error)) from None
+
+    async def lines(
+        self, path: str, *, bearer: str | None = None, idle_timeout: float
+    ) -> AsyncIterator[bytes]:
+        """
+        Yield the lines of a streamed answer as they come; the connection is closed afterwards.
+
+        Raises StreamRefused if the status is not 200, ControlPlaneUnreachable when the stream
+        ends or is silent for idle_timeout seconds.
+        """
+        try:
+            async with asyncio.timeout(self._timeout):
+                current = await self._connected()
+                await current.send("GET", self._path + path, _headers(bearer, b""), b"")
+                status = await current.status()
+                if status != 200:
+                    raise StreamRefused(Response(status, await current.body()))
+            rest = b""
+            while True:
+                async with asyncio.timeout(idle_timeout):
+                    chunk = await current.chunk()
+                *complete, rest = (rest + chunk).split(b"\n")
+                for line in complete:
+                    yield line
+                if len(rest) > LONGEST_LINE:
+                    raise ControlPlaneUnreachable("the control plane sent a line that is too long")
+        except (OSError, TimeoutError, _Closed, h11.ProtocolError) as error:
+            raise ControlPlaneUnreachable(_reason(error)) from None
+        finally:
+            self._abandon()
+
+    async def close(self) -> None:
+        """Close the connection."""
+        self._abandon()
+
+    async def _exchange(self, method: str, path: str, bearer: str | None, data: bytes) -> Response:
+        current = await self._connected()
+        try:
+            await current.send(method, self._path + path, _headers(bearer, data), data)
+            status = await current.status()
+            response = Response(status, await current.body())
+        except BaseException:
+            self._abandon()
+            raise
+        if not current.next():
+            self._abandon()
+        return response
+
+    async def _connected(self) -> "_Open":
+        if self._open is None:
+            self._open = await _Open.to(self._host, self._port, self._context, self._mark)
+        return self._open
+
+    def _abandon(self) -> None:
+        if self._open is not None:
+            self._open.abandon()
+            self._open = None
+
+
+class StreamRefused(Exception):
+    """The control plane answered a stream with something else than 200."""
+
+    def __init__(self, response: Response) -> None:
+        super().__init__(f"status {response.status}")
+        self.response = response
+
+
+class _Closed(Exception):
+    """The other side closed the connection."""
+
+
+class _Open:
+    """An open connection with its place in the protocol."""
+
+    def __init__(self, host: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._host = host
+        self._reader = reader
+        self._writer = writer
+        self._protocol = h11.Connection(h11.CLIENT)
+
+    @classmethod
+    async def to(cls, host: str, port: int, context: ssl.SSLContext | None, mark: int | None) -> "_Open":
+        sock = await sockets.connected(host, port, mark=mark)
+        try:
+            reader, writer = await asyncio.open_connection(
+                sock=sock, ssl=context, server_hostname=host if context else None, limit=_CHUNK
+            )
+        except BaseException:
+            sock.close()
+            raise
+        return cls(f"[{host}]:{port}" if ":" in host else f"{host}:{port}", reader, writer)
+
+    async def send(self, method: str, target: str, headers: list[tuple[str, str]], data: bytes) -> None:
+        request = h11.Request(method=method, target=target, headers=[("Host", self._host), *headers])
+        out = self._protocol.send(request) or b""
+        if data:
+            out += self._protocol.send(h11.Data(data=data)) or b""
+        out += self._protocol.send(h11.EndOfMessage()) or b""
+        self._writer.write(out)
+        try:
+            await self._writer.drain()
+        except ConnectionError:
+            raise _Closed from None
+
+    async def status(self) -> int:
+        while True:
+            event = await self._event()
+            if isinstance(event, h11.Response):
+                return event.status_code
+
+    async def chunk(self) -> bytes:
+        event = await self._event()
+        if isinstance(event, h11.Data):
+            return bytes(event.data)
+        raise _Closed
+
+    async def body(self) -> bytes:
+        parts = bytearray()
+        while isinstance(event := await self._event(), h11.Data):
+            parts += event.data
+            if len(parts) > LONGEST_BODY:
+                raise ControlPlaneUnreachable("the control plane's answer is too long")
+        return bytes(parts)
+
+    def next(self) -> bool:
+        """Get ready for another request; False if the connection can't be kept."""
+        try:
+            self._protocol.start_next_cycle()
+        except h11.ProtocolError:
+            return False
+        return True
+
+    def abandon(self) -> None:
+        self._writer.close()
+
+    async def _event(self) -> Any:
+        while (event := self._protocol.next_event()) is h11.NEED_DATA:
+            try:
+                data = await self._reader.read(_CHUNK)
+            except ConnectionError:
+                raise _Closed from None
+            if not data:
+                raise _Closed
+            self._protocol.receive_data(data)
+        if event is h11.PAUSED or isinstance(event, h11.ConnectionClosed):
+            raise _Closed
+        return event
+
+
+def _headers(bearer: str | None, data: bytes) -> list[tuple[str, str]]:
+    headers = [("Accept", "application/json"), ("User-Agent", "exuvia")]
+    if bearer is not None:
+        headers.append(("Authorization", f"Bearer {bearer}"))
+    if data:
+        headers += [("Content-Type", "application/json"), ("Content-Length", str(len(data)))]
+    return headers
+
+
+def _parse(url: str) -> tuple[str, int, bool, str]:
+    """Return host, port, whether TLS, and path prefix of a control plane's URL."""
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        raise InvalidConfiguration("the control plane's URL can't be read") from None
+    if parts.scheme not in ("http", "https") or not host or parts.query or parts.fragment or parts.username:
+        raise InvalidConfiguration("the control plane's URL must look like https://control.example")
+    tls = parts.scheme == "https"
+    if not tls and not _is_loopback(host):
+        raise InvalidConfiguration(
+            "plain http would show every token on the way: use https:// for a control plane beyond loopback"
+        )
+    return host, port or (443 if tls else 80), tls, parts.path.rstrip("/")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _context(ca_file: Path | None) -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context(cafile=str(ca_file) if ca_file else None)
+    except (OSError, ssl.SSLError):
+        raise InvalidConfiguration(f"{ca_file}: no certificates could be read from it") from None
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    return context
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return (
+            "the control plane's certificate can't be trusted: check this machine's clock, or give --ca-file"
+        )
+    if isinstance(error, TimeoutError):
+        return "the control plane did not answer in time"
+    if isinstance(error, h11.ProtocolError):
+        return "the answer is not a control plane's"
+    return "the control plane can't be reached"

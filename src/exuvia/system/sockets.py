@@ -1,0 +1,32 @@
+"""TCP connections whose packets can be marked before the first one leaves."""
+
+import asyncio
+import socket
+
+
+async def connected(host: str, port: int, *, mark: int | None = None) -> socket.socket:
+    """
+    Return a socket connected to the host; each of its addresses is tried in turn.
+
+    `mark` is set before the first packet (SO_MARK, needs CAP_NET_ADMIN).
+    """
+    loop = asyncio.get_running_loop()
+    failure: OSError = OSError("no address")
+    for family, kind, protocol, _name, address in await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+        sock = socket.socket(family, kind, protocol)
+        try:
+            sock.setblocking(False)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if mark is not None:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, mark)
+            async with asyncio.timeout(5):
+                await loop.sock_connect(sock, address)
+        except (OSError, TimeoutError) as error:
+            sock.close()
+            failure = error if isinstance(error, OSError) else TimeoutError()
+            continue
+        except BaseException:
+            sock.close()
+            raise
+        return sock
+    raise failure
