@@ -9,10 +9,10 @@ from source import Module, modules, table
 EVERYWHERE = {"errors"}
 AT_THE_EDGES = {"settings", "log"}
 PURE = {"wg", "rules"}
-BANNED = (
-    "asyncio socket ssl os time random secrets subprocess logging sqlite3 http uuid threading "
-    "multiprocessing select pathlib urllib h11 click"
-).split()
+BANNED = re.compile(
+    "asyncio|socket|ssl|os|time|random|secrets|subprocess|logging|sqlite3|http|uuid|threading|"
+    "multiprocessing|select|pathlib|urllib|h11|click"
+)
 
 
 def allowed_units() -> dict[str, set[str]]:
@@ -60,7 +60,7 @@ def test_values_and_rules_reach_for_nothing(module: Module) -> None:
     """`wg` and `rules` import nothing that has a clock, chance, a file or a socket in it."""
     taken = {name.split(".")[0] for name in module.imports()}
 
-    assert taken & set(BANNED) == set()
+    assert [name for name in taken if BANNED.fullmatch(name)] == []
 
 
 @pytest.mark.parametrize("module", [m for m in modules() if m.unit in PURE], ids=str)
