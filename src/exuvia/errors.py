@@ -102,3 +102,27 @@ class InterfaceInUse(Refused):
 
 class NotPermitted(Refused):
     """The operating system does not let this process do that; the text says what is needed."""
+
+
+class AlreadyRunning(Refused):
+    """Another process of ours is at the same work; the text says which."""
+
+
+class AlreadyLoggedIn(Refused):
+    """This machine has a device already; log out first."""
+
+
+class NotLoggedIn(Refused):
+    """There is no device in this state directory; log in first."""
+
+
+class StateUnreadable(Refused):
+    """A state file is damaged or from a later version; it is kept as it is."""
+
+
+class StateNotSaved(Unavailable):
+    """A state file can't be read or written now: the text says why; what was saved before stands."""
+
+
+class InterfaceExists(Refused):
+    """An interface of that name exists and is not ours to change."""
