@@ -5,8 +5,9 @@ h11 does the protocol, asyncio the bytes. Nothing here decides whether to try ag
 """
 
 import asyncio
+import socket
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
@@ -54,15 +55,23 @@ class Connection:
     One connection to a control plane, opened when it is needed and again after a failure.
 
     `mark` is the SO_MARK of its packets, so that a kill switch can tell them apart;
-    `timeout` is in seconds, for each request as a whole.
+    `timeout` is in seconds, for each request as a whole. With `addresses` the host's name is
+    not looked up, which a kill switch would not let through.
     """
 
     def __init__(
-        self, url: str, *, ca_file: Path | None = None, mark: int | None = None, timeout: float = 10.0
+        self,
+        url: str,
+        *,
+        ca_file: Path | None = None,
+        mark: int | None = None,
+        timeout: float = 10.0,
+        addresses: Sequence[str] = (),
     ) -> None:
         self._host, self._port, self._tls, self._path = _parse(url)
         self._context = _context(ca_file) if self._tls else None
         self._mark = mark
+        self._addresses = addresses
         self._timeout = timeout
         self._open: _Open | None = None
 
@@ -135,7 +144,8 @@ class Connection:
 
     async def _connected(self) -> "_Open":
         if self._open is None:
-            self._open = await _Open.to(self._host, self._port, self._context, self._mark)
+            sock = await sockets.connected(self._host, self._port, mark=self._mark, addresses=self._addresses)
+            self._open = await _Open.over(sock, self._host, self._port, self._context)
         return self._open
 
     def _abandon(self) -> None:
@@ -166,8 +176,7 @@ class _Open:
         self._protocol = h11.Connection(h11.CLIENT)
 
     @classmethod
-    async def to(cls, host: str, port: int, context: ssl.SSLContext | None, mark: int | None) -> "_Open":
-        sock = await sockets.connected(host, port, mark=mark)
+    async def over(cls, sock: socket.socket, host: str, port: int, context: ssl.SSLContext | None) -> "_Open":
         try:
             reader, writer = await asyncio.open_connection(
                 sock=sock, ssl=context, server_hostname=host if context else None, limit=_CHUNK
@@ -232,6 +241,12 @@ class _Open:
         if event is h11.PAUSED or isinstance(event, h11.ConnectionClosed):
             raise _Closed
         return event
+
+
+def location(url: str) -> tuple[str, int]:
+    """Return host and port of a control plane's URL; InvalidConfiguration if it can't be one."""
+    host, port, _tls, _path = _parse(url)
+    return host, port
 
 
 def _headers(bearer: str | None, data: bytes) -> list[tuple[str, str]]:

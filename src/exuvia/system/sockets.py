@@ -2,17 +2,26 @@
 
 import asyncio
 import socket
+from collections.abc import Sequence
 
 
-async def connected(host: str, port: int, *, mark: int | None = None) -> socket.socket:
+async def connected(
+    host: str, port: int, *, mark: int | None = None, addresses: Sequence[str] = ()
+) -> socket.socket:
     """
     Return a socket connected to the host; each of its addresses is tried in turn.
 
-    `mark` is set before the first packet (SO_MARK, needs CAP_NET_ADMIN).
+    `mark` is set before the first packet (SO_MARK, needs CAP_NET_ADMIN). If `addresses` are
+    given, the host's name is not looked up.
     """
     loop = asyncio.get_running_loop()
     failure: OSError = OSError("no address")
-    for family, kind, protocol, _name, address in await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+    found = [
+        entry
+        for name in addresses or (host,)
+        for entry in await loop.getaddrinfo(name, port, type=socket.SOCK_STREAM)
+    ]
+    for family, kind, protocol, _name, address in found:
         sock = socket.socket(family, kind, protocol)
         try:
             sock.setblocking(False)

@@ -1,0 +1,133 @@
+"""What a client asks of the control plane, and what its refusals mean here."""
+
+import re
+from collections.abc import Sequence
+from ipaddress import IPv4Interface, IPv6Interface, ip_interface
+from pathlib import Path
+from typing import NoReturn
+
+from exuvia.client.gateways import Address
+from exuvia.client.state import Device, Grant
+from exuvia.errors import (
+    AccountInactive,
+    ControlPlaneUnreachable,
+    InvalidConfiguration,
+    InvalidKey,
+    KeyRefused,
+    Unavailable,
+    UnknownCredential,
+)
+from exuvia.messages import Applied, DeviceRegistered, GatewayListing, RegisterDevice
+from exuvia.system.http import Connection, Response
+from exuvia.wg.keys import PresharedKey, PublicKey
+
+WAIT = 5
+"""Seconds that the control plane may take to say that all gateways know a key."""
+
+
+class ControlPlane:
+    """The control plane as one device sees it."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        ca_file: str | None = None,
+        addresses: Sequence[Address] = (),
+        mark: int | None = None,
+    ) -> None:
+        """`addresses` are used instead of looking the name up; `mark` goes on every packet."""
+        self._connection = Connection(
+            url,
+            ca_file=None if ca_file is None else Path(ca_file),
+            addresses=[str(address) for address in addresses],
+            mark=mark,
+        )
+
+    async def register(self, account: str, key: PublicKey) -> tuple[Device, Grant]:
+        """Register a device by its key; with the same account and key, the same device again."""
+        if not re.fullmatch(r"[!-~]{1,256}", account):
+            raise InvalidConfiguration("that is not an account number: one word of letters and digits")
+        body = RegisterDevice(public_key=key.text())
+        response = await self._connection.request("POST", "/v1/devices", bearer=account, body=body)
+        if response.status != 201:
+            _refuse_registration(response)
+        answer = response.decode(DeviceRegistered)
+        return Device(answer.id, answer.name, answer.token), _granted(answer)
+
+    async def gateways(self, token: str) -> list[GatewayListing]:
+        """Return the gateways that there are."""
+        response = await self._connection.request("GET", "/v1/gateways", bearer=token)
+        _require(response, 200)
+        return response.decode(list[GatewayListing])
+
+    async def applied(self, token: str, grant: Grant) -> bool:
+        """Say whether every live gateway knows the key that this was granted for; waits up to WAIT seconds."""
+        path = f"/v1/applied?epoch={grant.epoch}&revision={grant.revision}&wait={WAIT}"
+        response = await self._connection.request("GET", path, bearer=token)
+        _require(response, 200)
+        return response.decode(Applied).applied
+
+    async def log_out(self, token: str) -> None:
+        """Delete the device; a token that nobody knows any more means that it is gone already."""
+        response = await self._connection.request("DELETE", "/v1/device", bearer=token)
+        if response.status != 401:
+            _require(response, 204)
+
+    async def close(self) -> None:
+        """Close the connection."""
+        await self._connection.close()
+
+
+def explanation(response: Response) -> str:
+    """Return what a refusal says of itself, as one line that is safe to print."""
+    problem = response.problem()
+    text = "" if problem is None else problem.detail or problem.title
+    printable = "".join(c if c.isprintable() else " " for c in text).strip()
+    return printable[:200] or f"status {response.status}"
+
+
+def _require(response: Response, status: int) -> None:
+    if response.status == status:
+        return
+    if response.status == 401:
+        raise UnknownCredential(
+            "the control plane does not know this device: it was removed, or its account is gone"
+        )
+    if response.status == 403:
+        raise AccountInactive(f"the account is not active: {explanation(response)}")
+    _fail(response)
+
+
+def _refuse_registration(response: Response) -> NoReturn:
+    if response.status == 401:
+        raise UnknownCredential("the control plane does not accept this account number")
+    if response.status in (400, 409, 422):
+        raise KeyRefused(f"the control plane refused to register this device: {explanation(response)}")
+    if response.status == 403:
+        raise AccountInactive(f"the control plane refused to register this device: {explanation(response)}")
+    _fail(response)
+
+
+def _fail(response: Response) -> NoReturn:
+    if response.status == 429 or response.status >= 500:
+        raise Unavailable(f"the control plane can't answer now: {explanation(response)}")
+    raise ControlPlaneUnreachable(f"unexpected answer of the control plane: {explanation(response)}")
+
+
+def _granted(answer: DeviceRegistered) -> Grant:
+    try:
+        four, six = sorted(map(ip_interface, answer.addresses), key=lambda address: address.version)
+        if not (isinstance(four, IPv4Interface) and isinstance(six, IPv6Interface)):
+            raise ValueError
+        if (four.network.prefixlen, six.network.prefixlen) != (32, 128) or not _is_plain(answer.epoch):
+            raise ValueError
+        psk = PresharedKey.from_text(answer.preshared_key)
+        return Grant(four.ip, six.ip, psk, answer.revision, answer.epoch)
+    except (ValueError, InvalidKey):
+        raise ControlPlaneUnreachable("the answer is not a control plane's") from None
+
+
+def _is_plain(text: str) -> bool:
+    """Say whether this may stand in a URL as it is."""
+    return re.fullmatch(r"[A-Za-z0-9_-]{1,64}", text) is not None
