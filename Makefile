@@ -5,7 +5,7 @@ PYTHON ?= python3
 help:  ## show this list
 	@sed -n 's/^\([a-z]*\):.*  ## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|' -o '   ' 2>/dev/null || grep '  ## ' Makefile
 
-demo: ready  ## see everything work on this machine, on real WireGuard, step by step (root; 4 minutes)
+demo: ready  ## see everything work on this machine, on real WireGuard, step by step (root; 5 minutes)
 	.venv/bin/exuvia demo
 
 test: develop  ## run every test, those of the gateway on a real kernel (the first time it is built: 4 minutes)
@@ -15,10 +15,10 @@ check: develop  ## lint, format and types only
 	tools/test check
 
 bench: develop  ## run the benchmarks and print each figure beside that of a named peer
-	.venv/bin/python -m bench
+	tools/batch bench
 
 soak: develop  ## run the long tests: thousands of kills, a virtual month, an hour of faults
-	tools/soak
+	tools/batch soak
 
 kernel:  ## build the kernel that tests run on, if it isn't there yet
 	$(PYTHON) tools/kernel --build

@@ -17,7 +17,7 @@ def test_sleeps_are_exact() -> None:
 
 
 def test_poll_waits_as_long() -> None:
-    """What waits with poll() sees the same clock; the kernel lets it wait up to 0.1 s longer (fs/select.c)."""
+    """What waits with poll() sees the same clock; the kernel may let it wait 0.1 s longer (fs/select.c)."""
     started = time.clock_gettime(time.CLOCK_BOOTTIME)
 
     assert select.poll().poll(180_000) == []
