@@ -51,12 +51,24 @@ class NotFound(Refused):
     """What was named does not exist."""
 
 
+class AlreadyExists(Refused):
+    """What was to be made is there already."""
+
+
+class InvalidRequest(Refused):
+    """The request can't be understood; the text says why, without repeating it."""
+
+
 class AddressPoolExhausted(Unavailable):
     """Nearly every address of the pool is in use or resting."""
 
 
 class StoreUnavailable(Unavailable):
     """The database can't be read or written now: locked, read-only, or its disk is full."""
+
+
+class DatabaseInUse(Refused):
+    """Another process looks after this database."""
 
 
 class DatabaseRewound(Refused):
@@ -94,6 +106,10 @@ class ControlPlaneUnreachable(Unavailable):
 
 class InterfaceUnavailable(Unavailable):
     """The WireGuard interface does not exist, went away, or refused a change."""
+
+
+class GarbledAnswer(Unavailable):
+    """What the WireGuard interface says of itself can't be read."""
 
 
 class InterfaceInUse(Refused):

@@ -1,0 +1,22 @@
+"""How much is too much: sizes of requests, devices of an account."""
+
+LONGEST_BODY = 64 * 1024
+"""Bytes of a request's body."""
+LONGEST_HEADERS = 16 * 1024
+"""Bytes of a request's target and headers together."""
+SLOWEST_REQUEST = 10.0
+"""Seconds from a request's first byte to its last."""
+LONGEST_WAIT = 30.0
+"""Seconds that a client may have the server wait for gateways."""
+MOST_DEVICES = 1000
+"""Devices that an account can be allowed."""
+
+
+def has_room(devices: int, device_limit: int) -> bool:
+    """Return whether an account with so many devices may have another one."""
+    return devices < device_limit
+
+
+def waiting_time(asked: float) -> float:
+    """Return how long to wait for gateways, in seconds, when a client asked for so long."""
+    return min(max(asked, 0.0), LONGEST_WAIT)

@@ -1,0 +1,112 @@
+"""Accounts: who may register devices. Operations of the writer, questions to a reader."""
+
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from exuvia.errors import NotFound
+from exuvia.messages import AccountState
+from exuvia.rules.expiry import account_state
+from exuvia.store import devices
+from exuvia.store.writer import Transaction
+
+ID_LENGTH = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """An account as it is today."""
+
+    id: bytes
+    state: AccountState
+    expires: str | None
+    device_limit: int
+    devices: int
+
+
+_COLUMNS = (
+    "id, state, expires, device_limit, "
+    "(SELECT count(*) FROM device WHERE account_id = account.id) FROM account"
+)
+
+
+def create(
+    transaction: Transaction, *, id: bytes, number_hash: bytes, device_limit: int, expires: str | None
+) -> None:
+    """Add an account."""
+    transaction.execute(
+        "INSERT INTO account (id, number_hash, state, expires, device_limit) VALUES (?, ?, 'active', ?, ?)",
+        (id, number_hash, expires, device_limit),
+    )
+
+
+def by_id(connection: sqlite3.Connection, id: bytes, *, today: str) -> Account:
+    """Return an account; NotFound if there is none."""
+    return _one(connection.execute(f"SELECT {_COLUMNS} WHERE id = ?", (id,)), today)
+
+
+def by_number(connection: sqlite3.Connection, number_hash: bytes, *, today: str) -> Account:
+    """Return the account with this number; NotFound if there is none."""
+    return _one(connection.execute(f"SELECT {_COLUMNS} WHERE number_hash = ?", (number_hash,)), today)
+
+
+def listed(connection: sqlite3.Connection, *, after: bytes, limit: int, today: str) -> list[Account]:
+    """Return accounts in the order of their random ids, from after one of them."""
+    rows = connection.execute(f"SELECT {_COLUMNS} WHERE id > ? ORDER BY id LIMIT ?", (after, limit))
+    return [_account(row, today) for row in rows]
+
+
+def suspend(transaction: Transaction, id: bytes, *, hour: int) -> None:
+    """Keep an account from doing anything: its keys and addresses go at once, its devices stay."""
+    _set_state(transaction, id, "suspended")
+    devices.revoke_keys_of_account(transaction, id, hour=hour)
+
+
+def resume(transaction: Transaction, id: bytes) -> None:
+    """Undo a suspension; devices have to register anew."""
+    _set_state(transaction, id, "active")
+
+
+def cancel(transaction: Transaction, id: bytes, *, hour: int) -> None:
+    """Delete an account with all that belongs to it."""
+    _expect(transaction, id)
+    devices.revoke_keys_of_account(transaction, id, hour=hour)
+    transaction.execute("DELETE FROM device WHERE account_id = ?", (id,))
+    transaction.execute("DELETE FROM account WHERE id = ?", (id,))
+
+
+def expired_with_keys(connection: sqlite3.Connection, *, today: str, limit: int) -> list[bytes]:
+    """Return some accounts whose last day has passed and whose devices still have keys."""
+    rows = connection.execute(
+        "SELECT id FROM account WHERE expires < ? AND EXISTS (SELECT 1 FROM device "
+        "JOIN key ON key.device_id = device.id WHERE account_id = account.id) LIMIT ?",
+        (today, limit),
+    )
+    return [id for (id,) in rows]
+
+
+def expire(transaction: Transaction, ids: list[bytes], *, hour: int) -> None:
+    """Remove the keys and addresses of accounts whose last day has passed."""
+    for id in ids:
+        devices.revoke_keys_of_account(transaction, id, hour=hour)
+
+
+def _set_state(transaction: Transaction, id: bytes, state: AccountState) -> None:
+    _expect(transaction, id)
+    transaction.execute("UPDATE account SET state = ? WHERE id = ?", (state, id))
+
+
+def _expect(transaction: Transaction, id: bytes) -> None:
+    if transaction.execute("SELECT 1 FROM account WHERE id = ?", (id,)).fetchone() is None:
+        raise NotFound("there is no such account")
+
+
+def _one(rows: Iterator[sqlite3.Row], today: str) -> Account:
+    for row in rows:
+        return _account(row, today)
+    raise NotFound("there is no such account")
+
+
+def _account(row: sqlite3.Row, today: str) -> Account:
+    id, state, expires, device_limit, count = row
+    return Account(id, account_state(state, expires, today), expires, device_limit, count)

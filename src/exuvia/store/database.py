@@ -1,0 +1,48 @@
+"""How the database is opened: durable, and forgetting what is deleted."""
+
+import sqlite3
+from pathlib import Path
+
+from exuvia.errors import StoreUnavailable
+
+LOCK_PATIENCE = 0.5
+"""Seconds to wait for a lock that another process holds; requests are answered within a second."""
+
+_PAGE_BYTES = 4096
+_CACHE_KIBIBYTES = 64 * 1024
+_WRITER_SETTINGS = (
+    f"PRAGMA page_size = {_PAGE_BYTES}",
+    "PRAGMA journal_mode = WAL",
+    "PRAGMA synchronous = FULL",  # an answer means fsynced
+    "PRAGMA secure_delete = ON",  # deleted bytes are overwritten, not only unlinked
+    "PRAGMA temp_store = MEMORY",  # nothing is spilled into files that nobody erases
+    "PRAGMA foreign_keys = ON",
+    "PRAGMA trusted_schema = OFF",
+    f"PRAGMA cache_size = -{_CACHE_KIBIBYTES}",
+)
+
+
+def writer(path: Path) -> sqlite3.Connection:
+    """Return the one connection that writes."""
+    connection = _connect(path)
+    for setting in _WRITER_SETTINGS:
+        connection.execute(setting)
+    return connection
+
+
+def reader(path: Path) -> sqlite3.Connection:
+    """Return a connection that can't write."""
+    connection = _connect(path)
+    connection.execute("PRAGMA query_only = ON")
+    connection.execute("PRAGMA temp_store = MEMORY")
+    return connection
+
+
+def unavailable(error: sqlite3.Error) -> StoreUnavailable:
+    """Return what a fault of the database is called outside; the text tells which, and no data."""
+    name = getattr(error, "sqlite_errorname", type(error).__name__)
+    return StoreUnavailable(f"the database can't be used at the moment ({name})")
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(path, timeout=LOCK_PATIENCE, isolation_level=None, check_same_thread=False)
