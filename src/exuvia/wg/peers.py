@@ -24,6 +24,15 @@ class Peer:
     persistent_keepalive: int = 0
     """Seconds; 0 is off."""
 
+    def same_as(self, other: Self) -> bool:
+        """Whether an interface treats the two alike: the order of allowed IPs does not matter."""
+        return (
+            self.public_key == other.public_key
+            and self.preshared_key == other.preshared_key
+            and self.persistent_keepalive == other.persistent_keepalive
+            and set(self.allowed_ips) == set(other.allowed_ips)
+        )
+
 
 class TunnelPeer(bytes):
     """
@@ -50,6 +59,16 @@ class TunnelPeer(bytes):
         """Return the peer made of these parts."""
         return cls(public_key + address4.packed + address6.packed + preshared_key)
 
+    @classmethod
+    def from_peer(cls, peer: Peer) -> Self | None:
+        """Return it packed, if it has one IPv4 and one IPv6 address and no keepalive, else None."""
+        match sorted(peer.allowed_ips, key=lambda network: network.version):
+            case [IPv4Network(prefixlen=32) as four, IPv6Network(prefixlen=128) as six]:
+                if peer.persistent_keepalive == 0:
+                    preshared = peer.preshared_key or bytes(32)
+                    return cls.pack(peer.public_key, four.network_address, six.network_address, preshared)
+        return None
+
     @property
     def public_key(self) -> PublicKey:
         """The peer's name."""
@@ -73,7 +92,8 @@ class TunnelPeer(bytes):
     def peer(self) -> Peer:
         """Return it as the configuration of a WireGuard peer."""
         networks: Iterable[Network] = (IPv4Network(self[32:36]), IPv6Network(self[36:52]))
-        return Peer(self.public_key, tuple(networks), self.preshared_key)
+        preshared_key = self.preshared_key if any(self[52:84]) else None
+        return Peer(self.public_key, tuple(networks), preshared_key)
 
 
 class Sighting(NamedTuple):
@@ -90,3 +110,6 @@ class Sighting(NamedTuple):
     rx: int
     tx: int
     endpoint: bool
+
+    def __repr__(self) -> str:
+        return "<Sighting>"

@@ -1,0 +1,278 @@
+"""
+Peers' configuration out of a dump: compared where it lies, or as values for chosen peers.
+
+Allowed IPs of one peer may be split over several messages; the parts are put together
+before anything is concluded from them.
+"""
+
+import sys
+from collections.abc import Container, Iterable, Iterator, Mapping
+from ipaddress import IPv4Network, IPv6Network
+from struct import Struct
+
+from exuvia.wg.attributes import (
+    AF_INET,
+    AF_INET6,
+    ATTRIBUTE_HEADER,
+    NLA_F_NESTED,
+    AllowedIPAttribute,
+    InterfaceAttribute,
+    PeerAttribute,
+    attribute,
+    nest,
+)
+from exuvia.wg.dump import Dump, garbled, walk
+from exuvia.wg.interface import Comparison, Configured, Facts
+from exuvia.wg.keys import PresharedKey, PublicKey
+from exuvia.wg.peers import Network, Peer, Sighting, TunnelPeer
+
+_ORDER = sys.byteorder
+_header = ATTRIBUTE_HEADER.unpack_from
+
+
+class Configurations:
+    """Reads the configuration of chosen peers, or of all if `wanted` is None."""
+
+    def __init__(self, sequence: int, wanted: Container[bytes] | None = None) -> None:
+        self.dump = Dump(sequence)
+        self.peers = 0
+        self._wanted = wanted
+        self._merge = _Merge()
+
+    def feed(self, buffer: bytearray, length: int) -> list[Configured]:
+        """Return the chosen peers of which this datagram tells, or completes, the configuration."""
+        read = []
+        for position, end in _peers(self.dump, buffer, length):
+            complete = self._merge.entry(_Entry(buffer, position, end))
+            read += self._chosen(complete)
+        if self.dump.done:
+            read += self._chosen(self._merge.end())
+        return read
+
+    def _chosen(self, entry: "_Entry | None") -> list[Configured]:
+        if entry is None:
+            return []
+        self.peers += 1
+        if self._wanted is not None and entry.key not in self._wanted:
+            return []
+        return [entry.configured()]
+
+
+class Comparing:
+    """Compares an interface with a peer table, of which `pools` hold every tunnel address."""
+
+    def __init__(
+        self, sequence: int, table: Mapping[bytes, TunnelPeer], pools: Iterable[Network] = ()
+    ) -> None:
+        self.dump = Dump(sequence)
+        self._table = table
+        self._pools = tuple(pools)
+        self._unseen = set(table)
+        self._result = Comparison()
+        self._merge = _Merge()
+
+    def feed(self, buffer: bytearray, length: int) -> None:
+        """Compare the peers of one datagram."""
+        table, seen, result, merge = self._table, self._unseen.discard, self._result, self._merge
+        for position, end in _peers(self.dump, buffer, length):
+            key = bytes(buffer[position + 8 : position + 40])
+            peer = table.get(key)
+            # The last entry of a datagram may go on in the next one.
+            if peer is not None and end < length and _is(peer, buffer, position, end):
+                self._settle(merge.end())
+                seen(key)
+                result.equal += 1
+            else:
+                self._settle(merge.entry(_Entry(buffer, position, end)))
+        if self.dump.done:
+            self._settle(merge.end())
+
+    def result(self) -> Comparison:
+        """Return what was found; to be asked once the dump is done."""
+        self._result.whole = self.dump.whole
+        self._result.missing = list(self._unseen)
+        return self._result
+
+    def _settle(self, entry: "_Entry | None") -> None:
+        if entry is None:
+            return
+        key, result = entry.key, self._result
+        self._unseen.discard(key)
+        peer = self._table.get(key)
+        if peer is not None:
+            if entry.configured().peer.same_as(peer.peer()):
+                result.equal += 1
+            else:
+                result.different.append(key)
+        elif not entry.allowed_ips:
+            result.bare.append(key)
+        elif all(self._is_ours(network) for network in entry.allowed_ips):
+            result.strangers.append(key)
+        else:
+            result.foreign += 1
+
+    def _is_ours(self, network: Network) -> bool:
+        return any(
+            network.version == pool.version and network.subnet_of(pool)  # type: ignore[arg-type]
+            for pool in self._pools
+        )
+
+
+def facts(buffer: bytearray, length: int, dump: Dump) -> Facts | None:
+    """Return what the first datagram of a dump says of the interface itself; None if it is no dump."""
+    found, public_key, listen_port = False, None, 0
+    for start, end in dump.attributes(buffer, length):
+        for kind, first, last in walk(buffer, start, end):
+            if kind == InterfaceAttribute.IFINDEX:
+                found = True
+            elif kind == InterfaceAttribute.LISTEN_PORT:
+                listen_port = int.from_bytes(buffer[first:last], _ORDER)
+            elif kind == InterfaceAttribute.PUBLIC_KEY and last - first == 32:
+                public_key = PublicKey(buffer[first:last])
+    return Facts(public_key, listen_port) if found else None
+
+
+def _peers(dump: Dump, buffer: bytearray, length: int) -> Iterator[tuple[int, int]]:
+    """Yield start and end of each peer's entry in a datagram, its header included."""
+    for start, stop in dump.attributes(buffer, length):
+        for kind, position, last in walk(buffer, start, stop):
+            if kind != InterfaceAttribute.PEERS:
+                continue
+            while position + 4 <= last:
+                size, _ = _header(buffer, position)
+                end = position + size
+                if size < 4 or end > last:
+                    raise garbled()
+                yield position, end
+                position = end + 3 & ~3
+            if position != last:
+                raise garbled()
+
+
+def _is(peer: TunnelPeer, buffer: bytearray, position: int, end: int) -> bool:
+    """Whether an entry laid out as usual has exactly this peer's configuration."""
+    at = buffer.startswith
+    return (
+        at(_KEY, position + 4)
+        and at(_PRESHARED + peer[52:84], position + 40)
+        and at(_HANDSHAKE, position + 76)
+        and at(_NO_KEEPALIVE, position + 96)
+        and buffer.endswith(_BEFORE_IPV4 + peer[32:36] + _BEFORE_IPV6 + peer[36:52], position + 104, end)
+    )
+
+
+class _Entry:
+    """One entry of a dump about one peer, or about a part of its allowed IPs."""
+
+    __slots__ = ("allowed_ips", "endpoint", "handshake", "keepalive", "key", "preshared", "rx", "tx")
+
+    def __init__(self, buffer: bytearray, position: int, end: int) -> None:
+        self.key = b""
+        self.allowed_ips: list[Network] = []
+        self.preshared: bytes | None = None
+        self.handshake: int | None = None
+        self.endpoint = False
+        self.keepalive = self.rx = self.tx = 0
+        for kind, first, last in walk(buffer, position + 4, end):
+            self._attribute(kind, buffer, first, last)
+        if len(self.key) != 32:
+            raise garbled()
+
+    @property
+    def continues(self) -> bool:
+        """Whether it only goes on with the allowed IPs of the peer before."""
+        return self.handshake is None
+
+    def configured(self) -> Configured:
+        """Return it as values."""
+        preshared = PresharedKey(self.preshared) if self.preshared and any(self.preshared) else None
+        peer = Peer(PublicKey(self.key), tuple(self.allowed_ips), preshared, self.keepalive)
+        return Configured(peer, Sighting(self.key, self.handshake or 0, self.rx, self.tx, self.endpoint))
+
+    def _attribute(self, kind: int, buffer: bytearray, first: int, last: int) -> None:
+        if kind == PeerAttribute.PUBLIC_KEY:
+            self.key = bytes(buffer[first:last])
+        elif kind == PeerAttribute.PRESHARED_KEY:
+            self.preshared = bytes(buffer[first:last])
+        elif kind == PeerAttribute.PERSISTENT_KEEPALIVE_INTERVAL:
+            self.keepalive = int.from_bytes(buffer[first:last], _ORDER)
+        elif kind == PeerAttribute.LAST_HANDSHAKE_TIME:
+            if last - first != 16:
+                raise garbled()
+            seconds, nanoseconds = _TIME(buffer, first)
+            self.handshake = seconds * 1_000_000_000 + nanoseconds
+        elif kind == PeerAttribute.RX_BYTES:
+            self.rx = int.from_bytes(buffer[first:last], _ORDER)
+        elif kind == PeerAttribute.TX_BYTES:
+            self.tx = int.from_bytes(buffer[first:last], _ORDER)
+        elif kind == PeerAttribute.ENDPOINT:
+            self.endpoint = True
+        elif kind == PeerAttribute.ALLOWEDIPS:
+            for _, inner, inner_end in walk(buffer, first, last):
+                self.allowed_ips.append(_allowed_ip(buffer, inner, inner_end))
+
+
+class _Merge:
+    """Puts the parts of split peers together: gives each peer back when it is complete."""
+
+    def __init__(self) -> None:
+        self._pending: _Entry | None = None
+
+    def entry(self, entry: _Entry) -> _Entry | None:
+        """Take the next entry; return the peer that it shows to be complete, if any."""
+        if not entry.continues:
+            complete, self._pending = self._pending, entry
+            return complete
+        if self._pending is None or self._pending.key != entry.key:
+            raise garbled()
+        self._pending.allowed_ips += entry.allowed_ips
+        return None
+
+    def end(self) -> _Entry | None:
+        """Return the last peer, now that nothing can follow that belongs to it."""
+        complete, self._pending = self._pending, None
+        return complete
+
+
+def _allowed_ip(buffer: bytearray, position: int, end: int) -> Network:
+    family, address, length = 0, b"", -1
+    for kind, first, last in walk(buffer, position, end):
+        if kind == AllowedIPAttribute.FAMILY:
+            family = int.from_bytes(buffer[first:last], _ORDER)
+        elif kind == AllowedIPAttribute.IPADDR:
+            address = bytes(buffer[first:last])
+        elif kind == AllowedIPAttribute.CIDR_MASK:
+            length = int.from_bytes(buffer[first:last], _ORDER)
+    try:
+        if family == AF_INET and len(address) == 4:
+            return IPv4Network((address, length))
+        if family == AF_INET6 and len(address) == 16:
+            return IPv6Network((address, length))
+    except ValueError:
+        raise garbled() from None
+    raise garbled()
+
+
+_TIME = Struct("=qq").unpack_from
+_KEY = ATTRIBUTE_HEADER.pack(36, PeerAttribute.PUBLIC_KEY)
+_PRESHARED = ATTRIBUTE_HEADER.pack(36, PeerAttribute.PRESHARED_KEY)
+_HANDSHAKE = ATTRIBUTE_HEADER.pack(20, PeerAttribute.LAST_HANDSHAKE_TIME)
+_NO_KEEPALIVE = attribute(PeerAttribute.PERSISTENT_KEEPALIVE_INTERVAL, bytes(2))
+
+
+def _dumped_ip(family: int, length: int, address: bytes) -> bytes:
+    """Return an allowed IP in the order of attributes that the kernel dumps."""
+    return nest(
+        0,
+        attribute(AllowedIPAttribute.CIDR_MASK, length.to_bytes(1, _ORDER)),
+        attribute(AllowedIPAttribute.FAMILY, family.to_bytes(2, _ORDER)),
+        attribute(AllowedIPAttribute.IPADDR, address),
+    )
+
+
+_IPV4 = _dumped_ip(AF_INET, 32, bytes(4))
+_IPV6 = _dumped_ip(AF_INET6, 128, bytes(16))
+_BEFORE_IPV4 = (
+    ATTRIBUTE_HEADER.pack(4 + len(_IPV4 + _IPV6), PeerAttribute.ALLOWEDIPS | NLA_F_NESTED) + _IPV4[:-4]
+)
+_BEFORE_IPV6 = _IPV6[:-16]
