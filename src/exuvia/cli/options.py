@@ -16,7 +16,11 @@ def option(*names: str, **settings: Any) -> Callable[[Any], Any]:
 
 
 def config_file(default: str) -> Callable[[Any], Any]:
-    """Return the option --config-file: a TOML file whose keys are the command's options."""
+    """
+    Return the option --config-file: a TOML file whose keys are the command's options.
+
+    On a group of commands, its keys are the options of all of them.
+    """
     return click.option(
         "--config-file",
         type=click.Path(dir_okay=False, path_type=Path),
@@ -40,8 +44,10 @@ def _read(ctx: click.Context, path: Path, *, asked: bool) -> None:
         raise click.BadParameter(f"{path}: {error.strerror}") from None
     except tomllib.TOMLDecodeError as error:
         raise click.BadParameter(f"{path}: {error}") from None
-    known = {name.replace("_", "-") for p in ctx.command.params if (name := p.name)}
-    unknown = sorted(set(settings) - known)
+    below = ctx.command.commands if isinstance(ctx.command, click.Group) else {}
+    params = [*ctx.command.params, *(param for command in below.values() for param in command.params)]
+    unknown = sorted(set(settings) - {name.replace("_", "-") for p in params if (name := p.name)})
     if unknown:
         raise click.BadParameter(f"{path}: unknown setting {', '.join(unknown)}")
-    ctx.default_map = {key.replace("-", "_"): value for key, value in settings.items()}
+    defaults = {key.replace("-", "_"): value for key, value in settings.items()}
+    ctx.default_map = {**defaults, **dict.fromkeys(below, defaults)}

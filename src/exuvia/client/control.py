@@ -62,7 +62,7 @@ class ControlPlane:
         return response.decode(list[GatewayListing])
 
     async def applied(self, token: str, grant: Grant) -> bool:
-        """Say whether every live gateway knows the key that this was granted for; waits up to WAIT seconds."""
+        """Say whether every live gateway knows the key of this grant; wait up to WAIT seconds for it."""
         path = f"/v1/applied?epoch={grant.epoch}&revision={grant.revision}&wait={WAIT}"
         response = await self._connection.request("GET", path, bearer=token)
         _require(response, 200)

@@ -11,6 +11,7 @@ import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import NamedTuple
 
 import msgspec
 
@@ -23,8 +24,7 @@ Address = IPv4Address | IPv6Address
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
-@dataclass(frozen=True, slots=True)
-class Endpoint:
+class Endpoint(NamedTuple):
     """A published address and port, of a gateway or of the control plane."""
 
     address: Address
@@ -113,23 +113,42 @@ async def addresses_of(host: str, port: int) -> tuple[Address, ...]:
     return tuple(dict.fromkeys(ip_address(str(address[0]).partition("%")[0]) for *_, address in found))
 
 
-async def locate(listings: Sequence[GatewayListing]) -> tuple[Gateway, ...]:
-    """Return the listed gateways with their addresses; those that make no sense are left out."""
+async def locate(
+    listings: Sequence[GatewayListing], *, known: Sequence[Gateway] | None = None
+) -> tuple[Gateway, ...]:
+    """
+    Return the listed gateways with their addresses; those that make no sense are left out.
+
+    With `known` no name is looked up: a gateway is where it was then.
+    """
     found = []
     for listing in listings:
         try:
-            found.append(await _locate(listing))
+            found.append(await _locate(listing, known))
         except (ValueError, InvalidKey, ControlPlaneUnreachable):
             continue  # one unusable gateway must not keep anybody from the others
     return tuple(found)
 
 
-async def _locate(listing: GatewayListing) -> Gateway:
-    host, _, port = listing.endpoint.rpartition(":")
-    addresses = await addresses_of(host.strip("[]"), _port(int(port)))
+async def _locate(listing: GatewayListing, known: Sequence[Gateway] | None) -> Gateway:
+    host, _, digits = listing.endpoint.rpartition(":")
+    host, port, name = host.strip("[]"), _port(int(digits)), _name(listing.name)
+    if known is None or _is_address(host):
+        addresses = await addresses_of(host, port)
+    else:
+        addresses = tuple(gateway.endpoint.address for gateway in known if gateway.name == name)
+    if not addresses:
+        raise ControlPlaneUnreachable(f"where {name} is can't be looked up now")
     dns = None if listing.dns is None else ip_address(listing.dns)
-    endpoint = Endpoint(addresses[0], int(port))
-    return Gateway(_name(listing.name), PublicKey.from_text(listing.public_key), endpoint, dns)
+    return Gateway(name, PublicKey.from_text(listing.public_key), Endpoint(addresses[0], port), dns)
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def _name(text: str) -> str:

@@ -4,6 +4,8 @@ import asyncio
 import socket
 from collections.abc import Sequence
 
+from exuvia.errors import AlreadyRunning
+
 
 async def connected(
     host: str, port: int, *, mark: int | None = None, addresses: Sequence[str] = ()
@@ -39,3 +41,18 @@ async def connected(
             raise
         return sock
     raise failure
+
+
+def claim(name: str) -> socket.socket:
+    """
+    Hold a name that only one process of this network namespace can hold; AlreadyRunning if one does.
+
+    It is free again when the socket is closed or the process ends, however that happens.
+    """
+    held = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    try:
+        held.bind(f"\0{name}")
+    except OSError:
+        held.close()
+        raise AlreadyRunning(f"another {name} is running in this network namespace") from None
+    return held

@@ -1,0 +1,97 @@
+"""The client's WireGuard interface: made here, with one peer, run by the kernel or by wireguard-go."""
+
+from ipaddress import IPv4Network, IPv6Network
+
+from exuvia.client.gateways import Gateway
+from exuvia.client.killswitch import TUNNEL_MARK
+from exuvia.errors import InterfaceUnavailable
+from exuvia.system import links, userspace
+from exuvia.system.interface import WireGuardInterface, index_of, open_interface
+from exuvia.wg.keys import PresharedKey, PrivateKey
+from exuvia.wg.peers import Peer, Sighting
+
+ALIAS = "exuvia-client"
+"""What marks an interface as made by a client, for as long as it exists."""
+
+_EVERYTHING = (IPv4Network("0.0.0.0/0"), IPv6Network("::/0"))
+
+
+class Tunnel:
+    """An interface with one peer: the gateway that it leads to at the moment."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._open: WireGuardInterface | None = None
+        self._process: userspace.Process | None = None
+        self._dialled: tuple[Peer, Gateway] | None = None
+
+    def exists(self) -> bool:
+        """Say whether the interface is there, and is the one that was made here."""
+        return self._open is not None and _is_there(self._name, self._open.index)
+
+    def create(self, *, mtu: int) -> None:
+        """Make the interface anew: by the kernel, or by wireguard-go if the kernel knows no WireGuard."""
+        self.end()
+        settings = f"link set dev {self._name} alias {ALIAS} mtu {mtu}"
+        try:
+            links.run([f"link add dev {self._name} type wireguard", settings])
+        except InterfaceUnavailable:
+            if _is_there(self._name):
+                raise
+            self._process = userspace.start(self._name)
+            links.run([settings])
+        self._open = open_interface(self._name)
+
+    def dial(self, gateway: Gateway, key: PrivateKey, preshared: PresharedKey, *, keepalive: int) -> None:
+        """Make the gateway the only peer, with nothing remembered of any before; keepalive in seconds."""
+        interface = self._require_open()
+        interface.configure(private_key=key, fwmark=TUNNEL_MARK)
+        before = [] if self._dialled is None else [self._dialled[0].public_key]
+        interface.apply(remove=[*before, gateway.public_key])
+        self._dialled = (Peer(gateway.public_key, _EVERYTHING, preshared, keepalive), gateway)
+        self._put()
+
+    def keep_alive(self, seconds: int) -> None:
+        """Send an empty packet whenever nothing was sent for so long; never, for 0."""
+        if self._dialled is not None:
+            peer, gateway = self._dialled
+            peer = Peer(peer.public_key, peer.allowed_ips, peer.preshared_key, seconds)
+            self._dialled = (peer, gateway)
+            self._put()
+
+    def look(self) -> Sighting:
+        """Return what the peer's counters show; all 0 if nothing was sent or received yet."""
+        seen: list[Sighting] = []
+        self._require_open().look(seen.extend, small=True)
+        return seen[0] if seen else Sighting(b"", 0, 0, 0, False)
+
+    def end(self) -> None:
+        """Remove the interface, if it is there."""
+        if self._open is not None:
+            if self.exists():
+                links.run([f"link delete dev {self._name}"])
+            self._open.close()
+            self._open = None
+        if self._process is not None:
+            self._process.stop()
+            self._process = None
+        self._dialled = None
+
+    def _put(self) -> None:
+        if self._dialled is not None:
+            peer, gateway = self._dialled
+            self._require_open().put_with_endpoint(peer, (gateway.endpoint.address, gateway.endpoint.port))
+
+    def _require_open(self) -> WireGuardInterface:
+        if self._open is None:
+            raise InterfaceUnavailable(f"{self._name} is gone")
+        return self._open
+
+
+def _is_there(name: str, index: int | None = None) -> bool:
+    """Say whether there is an interface of this name; and with this index, if one is given."""
+    try:
+        found = index_of(name)
+    except InterfaceUnavailable:
+        return False
+    return index is None or index == found
