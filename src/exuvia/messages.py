@@ -181,6 +181,48 @@ class AccountSummary(msgspec.Struct, frozen=True):
     device_limit: int
 
 
+class AccountNumber(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """POST /v1/admin/accounts/find: a number travels in the body, never in a path."""
+
+    account: str
+
+
+class EnrollGateway(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """POST /v1/admin/gateways."""
+
+    name: str
+    endpoint: str
+    """HOST:PORT at which clients reach it."""
+    country: str | None = None
+    city: str | None = None
+    dns: str | None = None
+
+
+class GatewayEnrolled(msgspec.Struct, frozen=True):
+    """The answer to POST /v1/admin/gateways; the token is told this once."""
+
+    name: str
+    token: str
+
+
+class GatewaySummary(msgspec.Struct, frozen=True):
+    """One gateway of GET /v1/admin/gateways."""
+
+    name: str
+    endpoint: str
+    country: str | None
+    city: str | None
+    dns: str | None
+    live: bool
+
+
+class Health(msgspec.Struct, frozen=True):
+    """GET /healthz: how often each alarm was raised since the start."""
+
+    status: Literal["ok"]
+    alarms: dict[str, int]
+
+
 class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
     """RFC 9457 problem document."""
 

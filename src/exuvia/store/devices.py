@@ -24,6 +24,10 @@ from exuvia.wg.keys import PresharedKey, PublicKey
 from exuvia.wg.peers import TunnelPeer
 
 ID_LENGTH = 16
+UNKNOWN = "the credential is not accepted"
+"""What is said of a credential, whatever is wrong with it."""
+KEY_REFUSED = "this public key can't be registered"
+"""What is said of a key that is malformed, a gateway's, or somebody else's: always the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +79,7 @@ def register(transaction: Transaction, wish: Registration) -> Registered:
     if not has_room(len(names), account.device_limit):
         raise DeviceLimitReached("the account has as many devices as it may have: log one out first")
     if _is_taken(transaction, wish.public_key):
-        raise KeyRefused("this public key can't be registered")
+        raise KeyRefused(KEY_REFUSED)
     peer = TunnelPeer.pack(
         wish.public_key,
         _free_address4(transaction, wish),
@@ -107,7 +111,7 @@ def by_token(connection: sqlite3.Connection, token_hash: bytes, *, today: str) -
         (token_hash,),
     ).fetchone()
     if row is None:
-        raise UnknownCredential("the credential is not known")
+        raise UnknownCredential(UNKNOWN)
     id, name, stored, expires = row
     state = account_state(stored, expires, today)
     if state != "active":
@@ -115,11 +119,19 @@ def by_token(connection: sqlite3.Connection, token_hash: bytes, *, today: str) -
     return Device(id, name, _peers(connection, id))
 
 
+def require(connection: sqlite3.Connection, *, token_hash: bytes, number_hash: bytes, today: str) -> None:
+    """Raise UnknownCredential or AccountInactive unless a device's token or an account's number may act."""
+    try:
+        by_token(connection, token_hash, today=today)
+    except UnknownCredential:
+        _active_account(connection, number_hash, today)
+
+
 def delete_own(transaction: Transaction, token_hash: bytes, *, hour: int) -> None:
     """Log out the device with this token, whatever its account may do otherwise."""
     row = transaction.execute("SELECT id FROM device WHERE token_hash = ?", (token_hash,)).fetchone()
     if row is None:
-        raise UnknownCredential("the credential is not known")
+        raise UnknownCredential(UNKNOWN)
     _delete(transaction, row[0], hour)
 
 
@@ -157,7 +169,7 @@ def _active_account(connection: _Executes, number_hash: bytes, today: str) -> _A
         "SELECT id, state, expires, device_limit FROM account WHERE number_hash = ?", (number_hash,)
     ).fetchone()
     if row is None or account_state(row[1], row[2], today) != "active":
-        raise UnknownCredential("the credential is not known")
+        raise UnknownCredential(UNKNOWN)
     return _Account(row[0], row[3])
 
 

@@ -4,6 +4,7 @@ import sqlite3
 from dataclasses import dataclass
 
 from exuvia.errors import AlreadyExists, KeyRefused
+from exuvia.store.devices import KEY_REFUSED
 from exuvia.store.writer import Transaction
 from exuvia.wg.keys import PublicKey
 
@@ -42,7 +43,7 @@ def present(transaction: Transaction, name: str, public_key: PublicKey, *, lasti
         (public_key, name),
     ).fetchone()
     if row[0]:
-        raise KeyRefused("this public key can't be registered")
+        raise KeyRefused(KEY_REFUSED)
     transaction.execute(
         "UPDATE gateway SET public_key = ?, lasting = ? WHERE name = ?", (public_key, lasting, name)
     )

@@ -99,8 +99,8 @@ def wake(transaction: Transaction, addresses: list[bytes]) -> None:
         transaction.execute("DELETE FROM resting WHERE address = ?", (address,))
 
 
-def in_use(connection: sqlite3.Connection) -> int:
-    """Return how many IPv4 addresses peers have or are resting."""
+def counts(connection: sqlite3.Connection) -> tuple[int, int]:
+    """Return how many peers there are, and how many IPv4 addresses rest."""
     (keys,) = connection.execute("SELECT count(*) FROM key").fetchone()
     (resting,) = connection.execute("SELECT count(*) FROM resting WHERE length(address) = 4").fetchone()
-    return int(keys) + int(resting)
+    return keys, resting

@@ -1,0 +1,150 @@
+"""What a person's programs ask: register a device, list and delete devices, log out."""
+
+from typing import Annotated
+
+import msgspec
+
+from exuvia.api import identifiers
+from exuvia.api.routes import Call
+from exuvia.errors import InvalidKey, KeyRefused
+from exuvia.messages import (
+    Applied,
+    DeviceKey,
+    DeviceRegistered,
+    DeviceState,
+    DeviceSummary,
+    GatewayListing,
+    RotationLimits,
+)
+from exuvia.rules.limits import waiting_time
+from exuvia.store import devices
+from exuvia.store.credentials import new_token
+from exuvia.store.peers import Position
+from exuvia.system import clock
+from exuvia.wg.keys import PublicKey
+from exuvia.wg.peers import TunnelPeer
+
+Revision = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+_LOOK_AGAIN = 1.0
+"""Seconds after which a waiting client is answered even though nobody acknowledged anything: a gateway
+that is no longer live is not waited for."""
+
+
+class AppliedQuery(msgspec.Struct, frozen=True):
+    """The query of GET /v1/applied."""
+
+    epoch: Annotated[str, msgspec.Meta(max_length=64)]
+    revision: Revision
+    wait: Annotated[float, msgspec.Meta(ge=0, le=3600)] = 0.0
+    """Seconds."""
+
+
+async def register(call: Call) -> DeviceRegistered:
+    """POST /v1/devices."""
+    control = call.control
+    token = new_token(control.bits)
+    wish = devices.Registration(
+        number_hash=call.number_hash,
+        public_key=public_key(call.body.public_key),
+        token_hash=control.hasher.device(token),
+        today=control.today,
+        pools=control.store.pools,
+        bits=control.bits,
+    )
+    made = await control.store.writer.run(lambda transaction: devices.register(transaction, wish))
+    peer = made.peer
+    return DeviceRegistered(
+        id=identifiers.text(made.device_id),
+        name=made.name,
+        token=token,
+        addresses=_addresses(peer),
+        preshared_key=peer.preshared_key.text(),
+        revision=made.revision,
+        epoch=made.epoch,
+    )
+
+
+async def list_devices(call: Call) -> list[DeviceSummary]:
+    """GET /v1/devices."""
+    control = call.control
+    found = await control.store.reader.run(
+        lambda connection: devices.of_account(connection, call.number_hash, today=control.today)
+    )
+    return [
+        DeviceSummary(identifiers.text(device.id), device.name, [p.public_key.text() for p in device.peers])
+        for device in found
+    ]
+
+
+async def delete_device(call: Call) -> None:
+    """DELETE /v1/devices/{id}."""
+    control = call.control
+    id = identifiers.from_text(call.path["id"])
+    await control.store.writer.run(
+        lambda transaction: devices.delete_of_account(
+            transaction, call.number_hash, id, today=control.today, hour=control.hour
+        )
+    )
+
+
+async def own_state(call: Call) -> DeviceState:
+    """GET /v1/device."""
+    device = await _device(call)
+    keys = [DeviceKey(p.public_key.text(), _addresses(p), p.preshared_key.text()) for p in device.peers]
+    return DeviceState(identifiers.text(device.id), device.name, keys, RotationLimits())
+
+
+async def log_out(call: Call) -> None:
+    """DELETE /v1/device."""
+    hour = call.control.hour
+    await call.control.store.writer.run(
+        lambda transaction: devices.delete_own(transaction, call.token_hash, hour=hour)
+    )
+
+
+async def list_gateways(call: Call) -> list[GatewayListing]:
+    """GET /v1/gateways: those that have connected, for until then nobody knows their key."""
+    control = call.control
+    await control.store.reader.run(
+        lambda connection: devices.require(
+            connection, token_hash=call.token_hash, number_hash=call.number_hash, today=control.today
+        )
+    )
+    return [
+        GatewayListing(g.name, g.public_key.text(), g.endpoint, g.country, g.city, g.dns)
+        for g in control.fleet.all()
+        if g.public_key is not None
+    ]
+
+
+async def applied(call: Call) -> Applied:
+    """GET /v1/applied: whether every live gateway has come so far; waits for it as long as asked."""
+    await _device(call)
+    fleet, query = call.control.fleet, call.query
+    wanted = Position(query.epoch, query.revision)
+    until = clock.boottime() + waiting_time(query.wait)
+    while not (done := fleet.have_applied(wanted, now=clock.boottime())):
+        left = until - clock.boottime()
+        if left <= 0:
+            break
+        await fleet.progress(min(left, _LOOK_AGAIN))
+    return Applied(done)
+
+
+def public_key(text: str) -> PublicKey:
+    """Return the key, or refuse it like a key that somebody else has."""
+    try:
+        return PublicKey.from_text(text)
+    except InvalidKey:
+        raise KeyRefused(devices.KEY_REFUSED) from None
+
+
+async def _device(call: Call) -> devices.Device:
+    today = call.control.today
+    return await call.control.store.reader.run(
+        lambda connection: devices.by_token(connection, call.token_hash, today=today)
+    )
+
+
+def _addresses(peer: TunnelPeer) -> list[str]:
+    return [f"{peer.address4}/32", f"{peer.address6}/128"]

@@ -1,0 +1,100 @@
+"""
+uvicorn's HTTP/1.1, held to limits: how large a request's head may be, and how long it may take.
+
+What breaks them is answered with a problem document, like everything else.
+"""
+
+import asyncio
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from exuvia.api import problems
+from exuvia.api.problems import Kind
+from exuvia.rules.limits import LONGEST_HEADERS, SLOWEST_REQUEST
+
+_MALFORMED = Kind(400, "malformed", "This is not HTTP that can be understood")
+_HEAD_TOO_LARGE = Kind(431, "head-too-large", "The request's head is too large")
+_TOO_SLOW = Kind(408, "too-slow", "The request took too long to arrive")
+
+
+class _HeadTooLarge(Exception):
+    """Raised into the parser, which stops at it."""
+
+
+class Protocol(HttpToolsProtocol):
+    """One connection."""
+
+    _head = 0
+    _incomplete = True
+    _deadline: asyncio.TimerHandle | None = None
+    _refusal: Kind = _MALFORMED
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Start the clock: a connection that says nothing is not kept either."""
+        super().connection_made(transport)
+        self.client = None  # nobody has to know
+        self._watch()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stop the clock."""
+        self._unwatch()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Read on, and see to it that a request that has begun also ends."""
+        super().data_received(data)
+        if self._incomplete and self._deadline is None:
+            self._watch()
+        elif not self._incomplete and self._deadline is not None:
+            self._unwatch()
+
+    def on_message_begin(self) -> None:
+        """Begin to count."""
+        super().on_message_begin()
+        self._head = 0
+        self._incomplete = True
+        self.scope["abort"] = self.transport.abort  # type: ignore[typeddict-unknown-key]
+
+    def on_url(self, url: bytes) -> None:
+        """Count the target."""
+        self._count(len(url))
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Count a header."""
+        self._count(len(name) + len(value))
+        super().on_header(name, value)
+
+    def on_message_complete(self) -> None:
+        """Note that a request has arrived whole."""
+        self._incomplete = False
+        super().on_message_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """Explain and close."""
+        self._refuse(self._refusal)
+
+    def _count(self, length: int) -> None:
+        self._head += length + 4
+        if self._head > LONGEST_HEADERS:
+            self._refusal = _HEAD_TOO_LARGE
+            raise _HeadTooLarge
+
+    def _watch(self) -> None:
+        self._deadline = self.loop.call_later(SLOWEST_REQUEST, self._refuse, _TOO_SLOW)
+
+    def _unwatch(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _refuse(self, kind: Kind) -> None:
+        self._deadline = None
+        if self.transport.is_closing():
+            return
+        answering = self.cycle is not None and not self.cycle.response_complete
+        if not (answering and self.cycle.response_started):
+            body = problems.document(kind)
+            head = b"".join(b"%s: %s\r\n" % header for header in problems.headers(kind, body))
+            self.transport.write(STATUS_LINE[kind.status] + head + b"connection: close\r\n\r\n" + body)
+        self.transport.close()

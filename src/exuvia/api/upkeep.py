@@ -1,0 +1,120 @@
+"""
+What the control plane does by itself: it forgets what is over, and ends what has expired.
+"""
+
+import asyncio
+from collections.abc import Coroutine
+from functools import partial
+from typing import Any
+
+from exuvia.api.alarms import CLOCK, ERASURE, EXPIRY, POOL, STORE
+from exuvia.api.control import Control
+from exuvia.errors import StoreUnavailable
+from exuvia.rules.allocation import NEARLY_FULL
+from exuvia.rules.expiry import ChangeAges, look, rested_before
+from exuvia.store import accounts, meta, peers
+from exuvia.system import clock
+
+_TICK = 1.0
+_ACCOUNTS_AT_ONCE = 50
+_PATIENCE = 20
+"""How often to try to empty the WAL while somebody reads, at every tenth of a second."""
+
+
+class Upkeep:
+    """Runs for as long as the server does."""
+
+    def __init__(self, control: Control, *, erase_after: float) -> None:
+        now = clock.boottime()
+        self._control = control
+        self._ages = ChangeAges(erase_after=erase_after, now=now)
+        self._next_erasure = now + self._ages.interval
+        self._expired_for = ""
+        """The day whose expired accounts have lost their keys."""
+
+    async def run(self) -> None:
+        """Look after everything, once a second or as often as erasure asks for it."""
+        while True:
+            await self.look_after(now=clock.boottime())
+            await asyncio.sleep(min(_TICK, self._ages.interval))
+
+    async def look_after(self, *, now: float) -> None:
+        """Do what is due."""
+        self._look_at_the_clock(now)
+        if not self._control.clock.paused and self._expired_for != self._control.today:
+            await self._attempt(EXPIRY, self._expire())
+        if now >= self._next_erasure:
+            self._next_erasure = now + self._ages.interval
+            await self._attempt(ERASURE, self._erase(now))
+
+    def _look_at_the_clock(self, now: float) -> None:
+        control = self._control
+        control.believe(look(control.clock, wall=clock.wall().timestamp(), boottime=now))
+        if control.clock.paused:
+            control.alarms.begin(
+                CLOCK,
+                "the wall clock stepped by over an hour: no account expires until it is right again. "
+                "If it is right now, restart with --trust-clock",
+            )
+        else:
+            control.alarms.end(CLOCK)
+
+    async def _attempt(self, alarm: str, work: Coroutine[Any, Any, None]) -> None:
+        alarms = self._control.alarms
+        try:
+            await work
+        except (StoreUnavailable, OSError) as error:
+            alarms.begin(alarm, f"not possible at the moment, tried again: {error}")
+        else:
+            alarms.end(alarm)
+            alarms.end(STORE)
+
+    async def _expire(self) -> None:
+        """Take the keys of accounts whose last day has passed."""
+        control, today = self._control, self._control.today
+        while ids := await control.store.reader.run(
+            lambda connection: accounts.expired_with_keys(connection, today=today, limit=_ACCOUNTS_AT_ONCE)
+        ):
+            await control.store.writer.run(partial(accounts.expire, ids=ids, hour=control.hour))
+        self._expired_for = today
+
+    async def _erase(self, now: float) -> None:
+        """Erase what is over, so that no byte of it is left in any file."""
+        await self._forget_changes(self._ages.tick(self._control.hub.at.revision, now=now))
+        if not self._control.clock.paused:
+            await self._wake_rested()
+            hour = self._control.hour
+            await self._control.store.writer.run(lambda transaction: meta.note_hour(transaction, hour))
+        await self._control.store.renew_generation(self._control.bits)
+        await self._truncate()
+        await self._count()
+
+    async def _forget_changes(self, revision: int) -> None:
+        more = revision > 0
+        while more:
+            more = await self._control.store.writer.run(
+                lambda transaction: peers.forget_changes(transaction, revision)
+            )
+
+    async def _wake_rested(self) -> None:
+        store, hour = self._control.store, rested_before(self._control.hour)
+        while addresses := await store.reader.run(lambda connection: peers.rested(connection, hour)):
+            await store.writer.run(partial(peers.wake, addresses=addresses))
+
+    async def _truncate(self) -> None:
+        for _ in range(_PATIENCE):
+            if await self._control.store.truncate_log():
+                return
+            await asyncio.sleep(0.1)
+        raise StoreUnavailable("the log of the database could not be emptied while it was being read")
+
+    async def _count(self) -> None:
+        control = self._control
+        control.peers, resting = await control.store.reader.run(peers.counts)
+        control.addresses_in_use = (control.peers + resting) / control.store.pools.usable4()
+        if control.addresses_in_use > NEARLY_FULL:
+            control.alarms.begin(
+                POOL, "nearly all tunnel addresses are in use: registrations will be refused"
+            )
+        else:
+            control.alarms.end(POOL)

@@ -1,0 +1,109 @@
+"""`exuvia serve`: run the control plane."""
+
+import asyncio
+from ipaddress import ip_address
+from pathlib import Path
+
+import click
+
+from exuvia import log
+from exuvia.cli.operator import database_option, database_path
+from exuvia.cli.options import config_file, option
+from exuvia.errors import InvalidConfiguration
+from exuvia.rules.allocation import pool4_from_text, pool6_from_text
+from exuvia.system import clock
+
+_FILE = click.Path(dir_okay=False, path_type=Path)
+
+
+@click.command()
+@config_file("/etc/exuvia/serve.toml")
+@option(
+    "--listen",
+    default="127.0.0.1:8080",
+    show_default=True,
+    metavar="HOST:PORT",
+    help="Where to answer requests.",
+)
+@database_option
+@option("--pool4", metavar="CIDR", help="Where IPv4 tunnel addresses are drawn from (10.0.0.0/8 at first).")
+@option("--pool6", metavar="CIDR", help="The same for IPv6, a /64 (a random ULA at first).")
+@option("--tls-cert", type=_FILE, metavar="FILE", help="Certificate chain, as PEM.")
+@option("--tls-key", type=_FILE, metavar="FILE", help="Its private key, as PEM.")
+@option("--behind-proxy", is_flag=True, help="A proxy in front of this address does TLS.")
+@option(
+    "--operator-token-file", type=_FILE, metavar="FILE", help="The token that opens /v1/admin and /metrics."
+)
+@option(
+    "--erase-after",
+    type=click.FloatRange(1, 86400),
+    default=900,
+    show_default=True,
+    metavar="SECONDS",
+    help="When the last byte of what was deleted is gone.",
+)
+@option("--new-epoch", is_flag=True, help="After an older database was put back: drop all keys, begin anew.")
+@option("--trust-clock", is_flag=True, help="After the clock was set: it is right now.")
+def command(
+    listen: str,
+    database: str,
+    pool4: str | None,
+    pool6: str | None,
+    tls_cert: Path | None,
+    tls_key: Path | None,
+    behind_proxy: bool,
+    operator_token_file: Path | None,
+    erase_after: float,
+    new_epoch: bool,
+    trust_clock: bool,
+) -> None:
+    """Run the control plane: the API for clients, and the feed for gateways."""
+    # Imported here: `exuvia serve --help` should not wait for a web server.
+    import uvloop
+
+    from exuvia.api.server import Settings, serve
+    from exuvia.store.store import Wanted
+
+    log.set_up()
+    host, port = _address(listen)
+    wanted = Wanted(
+        pool4=None if pool4 is None else pool4_from_text(pool4),
+        pool6=None if pool6 is None else pool6_from_text(pool6),
+        new_epoch=new_epoch,
+        hour=int(clock.wall().timestamp() // 3600),
+    )
+    settings = Settings(
+        host,
+        port,
+        database_path(database),
+        wanted,
+        erase_after,
+        behind_proxy,
+        tls_cert,
+        tls_key,
+        _token(operator_token_file),
+        trust_clock,
+    )
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(serve(settings, ready=lambda url: click.echo(f"exuvia serve: ready at {url}")))
+
+
+def _address(listen: str) -> tuple[str, int]:
+    host, _, port = listen.rpartition(":")
+    host = "127.0.0.1" if host == "localhost" else host.removeprefix("[").removesuffix("]")
+    try:
+        return str(ip_address(host)), int(port)
+    except ValueError:
+        raise InvalidConfiguration("--listen is ADDRESS:PORT, such as 127.0.0.1:8080 or [::1]:8080") from None
+
+
+def _token(file: Path | None) -> str | None:
+    if file is None:
+        return None
+    try:
+        token = file.read_text().strip()
+    except (OSError, UnicodeDecodeError):
+        raise InvalidConfiguration(f"{file}: the operator's token can't be read") from None
+    if len(token) < 32:
+        raise InvalidConfiguration(f"{file}: the operator's token must have at least 32 characters")
+    return token
