@@ -37,7 +37,8 @@ class WireGuardInterface(Protocol):
         `see` may purge and apply at once, before the next part is read: the shorter the time
         between reading a peer and purging it, the fewer sessions are wiped that have just
         come back. `small` asks for small parts (18 peers instead of 155), which take longer
-        to read: for when many peers are due.
+        to read: for when many peers are due. (wireguard-go can be changed only when it has
+        told everything: there `see` is called at the end.)
         """
 
     def compare(self, table: Mapping[bytes, TunnelPeer], pools: Iterable[Network] = ()) -> Comparison:
@@ -91,8 +92,14 @@ def open_interface(name: str) -> WireGuardInterface:
     holds it, NotPermitted without CAP_NET_ADMIN.
     """
     from exuvia.system.netlink import KernelInterface
+    from exuvia.system.uapi import UserspaceInterface
 
-    return KernelInterface.open(name)
+    try:
+        return KernelInterface.open(name)
+    except InterfaceUnavailable:
+        if not UserspaceInterface.answers(name):
+            raise
+    return UserspaceInterface.open(name)
 
 
 def index_of(name: str) -> int:

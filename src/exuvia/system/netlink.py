@@ -84,6 +84,7 @@ class KernelInterface:
         return interface
 
     def facts(self) -> Facts:
+        """Return what the interface is, apart from its peers."""
         dump = Dump(self._next())
         request = self._requests.dump(self._sequence)
         with self._transport.dumping(request, small=True, whole=False) as receive:
@@ -94,6 +95,7 @@ class KernelInterface:
         return found
 
     def look(self, see: Callable[[list[Sighting]], None], *, small: bool = False) -> Look:
+        """Read all peers and tell `see` of those that have something to forget, as they come."""
         scan = Scan(self._next())
 
         def feed(buffer: bytearray, length: int) -> None:
@@ -104,6 +106,7 @@ class KernelInterface:
         return Look(scan.peers, scan.dump.whole)
 
     def compare(self, table: Mapping[bytes, TunnelPeer], pools: Iterable[Network] = ()) -> Comparison:
+        """Return how the interface differs from the table; try again if others interfere."""
         pools = tuple(pools)
         for _ in range(TRIES):
             comparing = Comparing(self._next(), table, pools)
@@ -116,6 +119,7 @@ class KernelInterface:
     def configurations(
         self, wanted: Collection[bytes] | None, see: Callable[[list[Configured]], None]
     ) -> Look:
+        """Tell `see` the configuration of these peers, or of all, as it comes."""
         reading = Configurations(self._next(), wanted)
 
         def feed(buffer: bytearray, length: int) -> None:
@@ -126,12 +130,15 @@ class KernelInterface:
         return Look(reading.peers, reading.dump.whole)
 
     def apply(self, put: Iterable[TunnelPeer | Peer] = (), remove: Iterable[bytes] = ()) -> list[bytes]:
+        """Remove, then add or correct peers, a message for each; return the keys that failed."""
         return self._each(remove, self._requests.remove) + self._each(put, self._requests.put)
 
     def purge(self, peers: Iterable[TunnelPeer | Peer]) -> list[bytes]:
+        """Remove and reinstate each peer by one message; return the keys that failed."""
         return self._each(peers, self._requests.purge)
 
     def put_with_endpoint(self, peer: Peer, endpoint: Endpoint) -> None:
+        """Add a gateway as peer, or make it exactly so."""
         self._one(self._requests.put(peer, self._next(), endpoint=endpoint))
 
     def configure(
@@ -141,6 +148,7 @@ class KernelInterface:
         listen_port: int | None = None,
         fwmark: int | None = None,
     ) -> None:
+        """Change what the interface itself is."""
         self._one(
             self._requests.interface(
                 self._next(), private_key=private_key, listen_port=listen_port, fwmark=fwmark
@@ -148,6 +156,7 @@ class KernelInterface:
         )
 
     def close(self) -> None:
+        """Close all sockets."""
         self._transport.close()
 
     def _next(self, count: int = 1) -> int:
@@ -208,7 +217,7 @@ class Netlink:
         self._small = min(os.sysconf("SC_PAGE_SIZE"), 8192)
         self._dumps: dict[int, socket.socket] = {}
         self._dumping = False
-        self._commands = _socket(LOCK + interface_index)
+        self._commands = lock(interface_index)
 
     def ask(self, message: bytes) -> bytes:
         """Send a message that has one answer, and return it."""
@@ -279,6 +288,15 @@ class Netlink:
         with contextlib.suppress(OSError):
             while True:
                 answers.feed(self._commands.recv(self._small, socket.MSG_DONTWAIT))
+
+
+def lock(interface_index: int) -> socket.socket:
+    """
+    Return the socket that only one daemon can hold for each interface, while it is open.
+
+    Port ids are unique in a network namespace, and freed when their holder dies, however it dies.
+    """
+    return _socket(LOCK + interface_index)
 
 
 def _socket(port: int) -> socket.socket:

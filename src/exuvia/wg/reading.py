@@ -58,6 +58,49 @@ class Configurations:
         return [entry.configured()]
 
 
+class Tally:
+    """Counts how peers of an interface differ from a peer table, whose addresses are in `pools`."""
+
+    def __init__(self, table: Mapping[bytes, TunnelPeer], pools: Iterable[Network] = ()) -> None:
+        self._table = table
+        self._pools = tuple(pools)
+        self._unseen = set(table)
+        self._comparison = Comparison()
+
+    def equal(self, key: bytes) -> None:
+        """Count a peer of the table that is exactly so."""
+        self._unseen.discard(key)
+        self._comparison.equal += 1
+
+    def add(self, peer: Peer) -> None:
+        """Count any peer."""
+        key = peer.public_key
+        expected = self._table.get(key)
+        if expected is not None and peer.same_as(expected.peer()):
+            self.equal(key)
+        elif expected is not None:
+            self._unseen.discard(key)
+            self._comparison.different.append(key)
+        elif not peer.allowed_ips:
+            self._comparison.bare.append(key)
+        elif all(self._is_ours(network) for network in peer.allowed_ips):
+            self._comparison.strangers.append(key)
+        else:
+            self._comparison.foreign += 1
+
+    def result(self, *, whole: bool) -> Comparison:
+        """Return what was counted, when all peers have been."""
+        self._comparison.whole = whole
+        self._comparison.missing = list(self._unseen)
+        return self._comparison
+
+    def _is_ours(self, network: Network) -> bool:
+        return any(
+            network.version == pool.version and network.subnet_of(pool)  # type: ignore[arg-type]
+            for pool in self._pools
+        )
+
+
 class Comparing:
     """Compares an interface with a peer table, of which `pools` hold every tunnel address."""
 
@@ -66,56 +109,30 @@ class Comparing:
     ) -> None:
         self.dump = Dump(sequence)
         self._table = table
-        self._pools = tuple(pools)
-        self._unseen = set(table)
-        self._result = Comparison()
+        self._tally = Tally(table, pools)
         self._merge = _Merge()
 
     def feed(self, buffer: bytearray, length: int) -> None:
         """Compare the peers of one datagram."""
-        table, seen, result, merge = self._table, self._unseen.discard, self._result, self._merge
         for position, end in _peers(self.dump, buffer, length):
             key = bytes(buffer[position + 8 : position + 40])
-            peer = table.get(key)
+            peer = self._table.get(key)
             # The last entry of a datagram may go on in the next one.
             if peer is not None and end < length and _is(peer, buffer, position, end):
-                self._settle(merge.end())
-                seen(key)
-                result.equal += 1
+                self._settle(self._merge.end())
+                self._tally.equal(key)
             else:
-                self._settle(merge.entry(_Entry(buffer, position, end)))
+                self._settle(self._merge.entry(_Entry(buffer, position, end)))
         if self.dump.done:
-            self._settle(merge.end())
+            self._settle(self._merge.end())
 
     def result(self) -> Comparison:
         """Return what was found; to be asked once the dump is done."""
-        self._result.whole = self.dump.whole
-        self._result.missing = list(self._unseen)
-        return self._result
+        return self._tally.result(whole=self.dump.whole)
 
     def _settle(self, entry: "_Entry | None") -> None:
-        if entry is None:
-            return
-        key, result = entry.key, self._result
-        self._unseen.discard(key)
-        peer = self._table.get(key)
-        if peer is not None:
-            if entry.configured().peer.same_as(peer.peer()):
-                result.equal += 1
-            else:
-                result.different.append(key)
-        elif not entry.allowed_ips:
-            result.bare.append(key)
-        elif all(self._is_ours(network) for network in entry.allowed_ips):
-            result.strangers.append(key)
-        else:
-            result.foreign += 1
-
-    def _is_ours(self, network: Network) -> bool:
-        return any(
-            network.version == pool.version and network.subnet_of(pool)  # type: ignore[arg-type]
-            for pool in self._pools
-        )
+        if entry is not None:
+            self._tally.add(entry.configured().peer)
 
 
 def facts(buffer: bytearray, length: int, dump: Dump) -> Facts | None:
