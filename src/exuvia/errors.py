@@ -112,6 +112,10 @@ class GarbledAnswer(Unavailable):
     """What the WireGuard interface says of itself can't be read."""
 
 
+class GarbledRecord(Unavailable):
+    """What came through the pipe between a gateway's processes is no record, or none that may come now."""
+
+
 class InterfaceInUse(Refused):
     """Another exuvia daemon looks after this interface."""
 

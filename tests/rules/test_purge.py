@@ -113,7 +113,7 @@ def test_p1_the_rule_is_that_of_a_naive_model(observed: list[tuple[float, int, i
 
 def naively_due(history: list[tuple[float, int, int]]) -> bool:
     """Say by the words of the rule whether the peer is to be purged at the last of these looks."""
-    now, handshake, rx = history[-1]
+    now, handshake, _ = history[-1]
     same_handshake = now - unchanged_since(history, lambda seen: seen[1])
     quiet = now - unchanged_since(history, lambda seen: seen[2])
     stale_for = same_handshake - (REJECT_AFTER_TIME if handshake else 0)

@@ -6,7 +6,7 @@ somebody else put on the interface is left alone.
 """
 
 from collections.abc import Iterable, Sequence
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
 from typing import NamedTuple, Self
 
 from exuvia.errors import InvalidConfiguration
@@ -22,15 +22,18 @@ class Pools(NamedTuple):
     address6: IPv6Address
 
     @classmethod
-    def from_text(cls, pool4: str, pool6: str, address4: str, address6: str) -> Self:
-        """Return the pools that these texts name, or raise InvalidConfiguration."""
+    def around(cls, address4: str, address6: str) -> Self:
+        """Return the pools that the gateways' own addresses, such as 10.0.0.1/8, lie in."""
         try:
-            pools = cls(IPv4Network(pool4), IPv6Network(pool6), IPv4Address(address4), IPv6Address(address6))
+            own4, own6 = IPv4Interface(address4), IPv6Interface(address6)
         except ValueError:
-            raise InvalidConfiguration("the control plane's pools can't be read") from None
-        if pools.address4 not in pools.pool4 or pools.address6 not in pools.pool6:
+            raise InvalidConfiguration("the gateways' own addresses can't be read") from None
+        return cls(own4.network, own6.network, own4.ip, own6.ip)
+
+    def check(self) -> None:
+        """Raise InvalidConfiguration unless the gateways' own addresses lie in the pools."""
+        if self.address4 not in self.pool4 or self.address6 not in self.pool6:
             raise InvalidConfiguration("the gateways' own addresses lie outside the pools")
-        return pools
 
     def holds(self, network: Network) -> bool:
         """Say whether all addresses of a network lie in the pools."""
