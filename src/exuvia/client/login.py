@@ -53,8 +53,12 @@ async def log_out(folder: StateFolder, *, offline: bool, say: Say) -> None:
 
     With `offline` the control plane is not told, and the state may even be damaged.
     """
+    if not folder.folder.is_dir():
+        raise folder.not_logged_in()
     with folder.lock():
         state = None if offline else folder.load()
+        if state is None and not offline:
+            raise folder.not_logged_in()
         if state is not None and state.device is not None:
             await _delete(state, state.device)
         folder.erase()

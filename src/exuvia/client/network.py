@@ -68,19 +68,17 @@ class Network:
         if not self._tunnel.exists():
             self._tunnel.create(mtu=_mtu_towards(gateway.endpoint))
         self._tunnel.dial(gateway, key, grant.preshared_key, keepalive=keepalive)
-        addresses = {4: f"{grant.address4}/32", 6: f"{grant.address6}/128"}
-        families = (4, 6) if _has_ipv6() else (4,)
-        links.run(
-            [
-                *(
-                    f"-{family} address replace {addresses[family]} dev {self._interface}"
-                    for family in families
-                ),
-                f"link set dev {self._interface} up",
-                *_routes_removed(),
-                *routes.added(self._interface, dns=gateway.dns, families=families),
-            ]
-        )
+        links.run([f"link set dev {self._interface} up"])
+        for family, address in ((4, f"{grant.address4}/32"), (6, f"{grant.address6}/128")):
+            if family in _families():
+                links.run(
+                    [
+                        f"address replace {address} dev {self._interface}",
+                        *_routes_removed(family),
+                        *routes.added(self._interface, dns=gateway.dns, family=family),
+                    ],
+                    family=family,
+                )
         return self._look_up_names(gateway)
 
     def keep_alive(self, seconds: int) -> None:
@@ -133,7 +131,7 @@ def clear(*, stay_shut: bool = False, before_opening: Callable[[], None] = lambd
     ours = [str(link["ifname"]) for link in links.show("link", "show") if _is_ours(link)]
     steps: list[Callable[[], None]] = [
         partial(Resolver().restore, interface=ours[0] if ours else None),
-        lambda: links.run(_routes_removed()),
+        *(partial(_remove_routes, family) for family in _families()),
         *(partial(links.run, [f"link delete dev {name}"]) for name in ours),
         before_opening,
     ]
@@ -158,13 +156,12 @@ def _is_ours(link: dict[str, Any]) -> bool:
     return link.get("ifalias") == ALIAS
 
 
-def _routes_removed() -> list[str]:
-    present = [
-        (family, int(rule["priority"]))
-        for family in ((4, 6) if _has_ipv6() else (4,))
-        for rule in links.show(f"-{family}", "rule", "show")
-    ]
-    return routes.removed(present)
+def _remove_routes(family: int) -> None:
+    links.run(_routes_removed(family), family=family)
+
+
+def _routes_removed(family: int) -> list[str]:
+    return routes.removed(int(rule["priority"]) for rule in links.show(f"-{family}", "rule", "show"))
 
 
 def _arp_ignore_before() -> int | None:
@@ -176,8 +173,8 @@ def _arp_ignore_before() -> int | None:
     return sysctl.read(_ARP_IGNORE)
 
 
-def _has_ipv6() -> bool:
-    return sysctl.read("net/ipv6/conf/all/disable_ipv6") == 0
+def _families() -> tuple[int, ...]:
+    return (4, 6) if sysctl.read("net/ipv6/conf/all/disable_ipv6") == 0 else (4,)
 
 
 def _mtu_towards(endpoint: Endpoint) -> int:

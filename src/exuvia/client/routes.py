@@ -16,23 +16,20 @@ TABLE = 25976
 _SKIP, _RESOLVER, _LOCAL, _TUNNEL, _END = PRIORITIES = range(5200, 5205)
 
 
-def added(interface: str, *, dns: Address | None, families: Iterable[int]) -> list[str]:
-    """Return the lines of `ip -batch` that lead traffic into the tunnel."""
-    lines = []
-    for family in families:
-        ip = f"-{family}"
-        lines += [
-            f"{ip} route replace default dev {interface} table {TABLE}",
-            f"{ip} rule add priority {_END} nop",
-            f"{ip} rule add priority {_SKIP} fwmark {MARK:#x}/{MASK:#x} goto {_END}",
-            f"{ip} rule add priority {_LOCAL} lookup main suppress_prefixlength 0",
-            f"{ip} rule add priority {_TUNNEL} lookup {TABLE}",
-        ]
-        if dns is not None and dns.version == family:
-            lines.append(f"{ip} rule add priority {_RESOLVER} to {dns} lookup {TABLE}")
+def added(interface: str, *, dns: Address | None, family: int) -> list[str]:
+    """Return the lines of `ip -batch` that lead a family's traffic into the tunnel."""
+    lines = [
+        f"route replace default dev {interface} table {TABLE}",
+        f"rule add priority {_END} nop",
+        f"rule add priority {_SKIP} fwmark {MARK:#x}/{MASK:#x} goto {_END}",
+        f"rule add priority {_LOCAL} lookup main suppress_prefixlength 0",
+        f"rule add priority {_TUNNEL} lookup {TABLE}",
+    ]
+    if dns is not None and dns.version == family:
+        lines.append(f"rule add priority {_RESOLVER} to {dns} lookup {TABLE}")
     return lines
 
 
-def removed(present: Iterable[tuple[int, int]]) -> list[str]:
-    """Return the lines that remove those of our rules that are there, as (family, priority)."""
-    return [f"-{family} rule del priority {number}" for family, number in present if number in PRIORITIES]
+def removed(present: Iterable[int]) -> list[str]:
+    """Return the lines that remove those of our rules whose priorities are there."""
+    return [f"rule del priority {number}" for number in present if number in PRIORITIES]

@@ -8,7 +8,7 @@ never to one that nobody has. Nothing else is kept: no account number, no time, 
 from collections.abc import Mapping
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -73,7 +73,7 @@ class ClientState(_Secret, frozen=True, forbid_unknown_fields=True):
 
 
 class _Format(msgspec.Struct):
-    format: int
+    format: Annotated[int, msgspec.Meta(ge=1)]
 
 
 class StateFolder:
@@ -102,10 +102,14 @@ class StateFolder:
         """Return the state of a device that is logged in, with its working key; or NotLoggedIn."""
         state = self.load()
         if state is None or state.device is None or state.current is None or state.current.grant is None:
-            raise NotLoggedIn(
-                f"not logged in ({self.folder} has no device): run `exuvia client login --control URL`"
-            )
+            raise self.not_logged_in()
         return state, state.device, state.current, state.current.grant
+
+    def not_logged_in(self) -> NotLoggedIn:
+        """Return the error that says so."""
+        return NotLoggedIn(
+            f"not logged in ({self.folder} has no device): run `exuvia client login --control URL`"
+        )
 
     def save(self, state: ClientState) -> None:
         """Replace the state at once and for good, or leave it as it was and raise StateNotSaved."""

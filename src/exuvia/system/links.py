@@ -10,13 +10,15 @@ from exuvia.errors import InterfaceUnavailable, NotPermitted
 _PATIENCE = 30
 
 
-def run(lines: Iterable[str]) -> None:
+def run(lines: Iterable[str], *, family: int | None = None) -> None:
     """
     Do what these lines of `ip -batch` say; the first that fails ends it.
 
-    Raises NotPermitted or InterfaceUnavailable.
+    `family` is 4 or 6 where the lines don't tell. Raises NotPermitted or InterfaceUnavailable.
     """
-    _ip("-batch", "-", text="".join(f"{line}\n" for line in lines))
+    text = "".join(f"{line}\n" for line in lines)
+    if text:
+        _ip(*([] if family is None else [f"-{family}"]), "-batch", "-", text=text)
 
 
 def show(*arguments: str) -> list[dict[str, Any]]:

@@ -1,0 +1,150 @@
+"""A control plane from memory, that can be told to misbehave, for tests of the client."""
+
+import asyncio
+import contextlib
+import json
+import secrets
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from exuvia.messages import GatewayListing
+from exuvia.wg.keys import PresharedKey, PublicKey
+
+ACCOUNT = "A1B2-C3D4-E5F6-G7H8"
+
+
+@dataclass
+class Registered:
+    """A device as the control plane knows it."""
+
+    public_key: str
+    token: str
+    addresses: list[str]
+    preshared_key: str
+
+
+@dataclass
+class FakeControlPlane:
+    """
+    Answers as the control plane would.
+
+    `refuse` maps (method, path) to (status, what the problem says); requests in `lose` are
+    carried out, but their answer is never sent. `changed` is called with all devices after
+    each change of theirs.
+    """
+
+    gateways: list[GatewayListing] = field(default_factory=list)
+    applied: bool = True
+    refuse: dict[tuple[str, str], tuple[int, str]] = field(default_factory=dict)
+    lose: set[tuple[str, str]] = field(default_factory=set)
+    changed: Callable[[list[Registered]], None] = lambda devices: None
+    devices: list[Registered] = field(default_factory=list)
+    asked: list[tuple[str, str]] = field(default_factory=list)
+    answer: bytes | None = None
+    """Said instead of anything sensible, if set."""
+
+    @contextlib.contextmanager
+    def serving(self, sock: socket.socket, tls: ssl.SSLContext | None = None) -> Iterator[None]:
+        """Answer on this listening socket while the block runs, in a thread of its own."""
+        loop = asyncio.new_event_loop()
+        server = loop.run_until_complete(asyncio.start_server(self._serve, sock=sock, ssl=tls))
+        thread = threading.Thread(target=loop.run_forever)
+        thread.start()
+        try:
+            yield
+        finally:
+            asyncio.run_coroutine_threadsafe(_close(server), loop).result()
+            loop.call_soon_threadsafe(loop.stop)
+            thread.join()
+            loop.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            while True:
+                head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+                method, target, _ = head[0].split(" ")
+                headers = dict(line.lower().split(": ", 1) for line in head[1:] if line)
+                body = await reader.readexactly(int(headers.get("content-length", "0")))
+                path = target.partition("?")[0]
+                self.asked.append((method, path))
+                bearer = head_of(head, "authorization").removeprefix("Bearer ")
+                status, content = self._reply(method, path, bearer, body)
+                if (method, path) in self.lose:
+                    break
+                writer.write(_encoded(status, content) if self.answer is None else self.answer)
+                await writer.drain()
+        writer.close()
+
+    def _reply(self, method: str, path: str, bearer: str, body: bytes) -> tuple[int, Any]:
+        if (method, path) in self.refuse:
+            status, title = self.refuse[method, path]
+            return status, _problem(status, title)
+        if (method, path) == ("POST", "/v1/devices"):
+            return self._register(bearer, json.loads(body)["public_key"])
+        device = next((device for device in self.devices if device.token == bearer), None)
+        if device is None:
+            return 401, _problem(401, "The credential is not accepted")
+        if (method, path) == ("GET", "/v1/gateways"):
+            return 200, [_listing(gateway) for gateway in self.gateways]
+        if (method, path) == ("GET", "/v1/applied"):
+            return 200, {"applied": self.applied}
+        if (method, path) == ("DELETE", "/v1/device"):
+            self.devices.remove(device)
+            self.changed(self.devices)
+            return 204, None
+        return 404, _problem(404, "There is no such thing")
+
+    def _register(self, account: str, key: str) -> tuple[int, Any]:
+        if account != ACCOUNT:
+            return 401, _problem(401, "The credential is not accepted")
+        PublicKey.from_text(key)
+        device = next((device for device in self.devices if device.public_key == key), None)
+        if device is None:
+            number = len(self.asked) + 2
+            addresses = [f"10.77.0.{number}/32", f"fd77::{number}/128"]
+            psk = PresharedKey(secrets.token_bytes(32)).text()
+            device = Registered(key, "", addresses, psk)
+            self.devices.append(device)
+        device.token = secrets.token_urlsafe(32)
+        self.changed(self.devices)
+        return 201, {
+            "id": "d-1",
+            "name": "quiet heron",
+            "token": device.token,
+            "addresses": device.addresses,
+            "preshared_key": device.preshared_key,
+            "revision": len(self.devices),
+            "epoch": "e1",
+        }
+
+
+def head_of(lines: list[str], name: str) -> str:
+    """Return a header of a request as it was sent."""
+    return next((line.partition(": ")[2] for line in lines if line.lower().startswith(f"{name}: ")), "")
+
+
+async def _close(server: asyncio.Server) -> None:
+    server.close()
+    current = asyncio.current_task()
+    others = [task for task in asyncio.all_tasks() if task is not current]
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
+
+
+def _problem(status: int, title: str) -> dict[str, Any]:
+    return {"type": "urn:exuvia:problem:test", "title": title, "status": status}
+
+
+def _listing(gateway: GatewayListing) -> dict[str, Any]:
+    return {name: getattr(gateway, name) for name in gateway.__struct_fields__}
+
+
+def _encoded(status: int, content: Any) -> bytes:
+    body = b"" if content is None else json.dumps(content).encode()
+    head = f"HTTP/1.1 {status} x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    return head.encode() + body
