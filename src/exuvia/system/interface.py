@@ -91,7 +91,7 @@ def open_interface(name: str) -> WireGuardInterface:
     Raises InterfaceUnavailable if there is none, InterfaceInUse if another exuvia daemon
     holds it, NotPermitted without CAP_NET_ADMIN.
     """
-    from exuvia.system.netlink import KernelInterface
+    from exuvia.system.kernel import KernelInterface
     from exuvia.system.uapi import UserspaceInterface
 
     try:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network
 
-from exuvia.system.netlink import KernelInterface
+from exuvia.system.kernel import KernelInterface
 from exuvia.testing.dumps import DumpWriter
 from exuvia.wg.attributes import (
     AF_INET,
