@@ -42,13 +42,15 @@ def test_an_endpoint_that_came_with_bytes_is_not_taken_for_configured():
     assert exemptions.counts() == {}
 
 
-def test_a_keepalive_is_reconsidered_but_an_endpoint_is_not():
-    """A keepalive can be switched off at any time; a configured endpoint is remembered."""
+def test_a_keepalive_can_be_switched_off_but_an_endpoint_is_remembered():
+    """A peer is left alone for a keepalive only as long as it is set."""
     exemptions = Exemptions([OTHER])
-    exemptions.keeps_alive(PEER)
-    before = exemptions.filter([sighting(rx=1), sighting(OTHER, rx=1)])
+    seen = [sighting(rx=1), sighting(OTHER, rx=1)]
+    exemptions.keepalive(PEER, 25)
+    exemptions.keepalive(OTHER, 25)
+    before, counted = exemptions.filter(seen), exemptions.counts()
+    exemptions.keepalive(PEER, 0)
+    exemptions.keepalive(OTHER, 0)
 
-    assert exemptions.counts() == {ENDPOINT: 1, KEEPALIVE: 1}
-    exemptions.reconsider()
-    after = exemptions.filter([sighting(rx=1), sighting(OTHER, rx=1)])
-    assert (before, after) == ([], [sighting(rx=1)])
+    assert (before, counted) == ([], {ENDPOINT: 1, KEEPALIVE: 1})
+    assert exemptions.filter(seen) == [sighting(rx=1)]

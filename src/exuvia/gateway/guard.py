@@ -18,7 +18,7 @@ from exuvia.wg.interface import Configured
 from exuvia.wg.peers import Peer, Sighting
 
 RECONSIDER_EVERY = 60.0
-"""Seconds after which a peer that was left alone for its keepalive is looked at again."""
+"""Seconds after which it is asked again which peers this side sends keepalives to."""
 
 REOPEN_EVERY = 1.0
 """Seconds between two tries to find an interface that went away."""
@@ -47,14 +47,14 @@ class Guard:
         self._interface = interface
         self._exemptions = exemptions
         self._watch = Watch()
-        self._reconsidered = clock.boottime()
+        self._reconsider_at = 0.0
 
     def look(self) -> float:
         """Look once, purge who is due, and return when (CLOCK_BOOTTIME) to look again."""
         began = clock.boottime()
-        if began - self._reconsidered >= RECONSIDER_EVERY:
-            self._exemptions.reconsider()
-            self._reconsidered = began
+        if began >= self._reconsider_at:
+            self._interface.configurations(None, self._learn)
+            self._reconsider_at = began + RECONSIDER_EVERY
         due: list[bytes] = []
 
         def see(sightings: list[Sighting]) -> None:
@@ -73,18 +73,20 @@ class Guard:
         """Return how many peers have shown no new handshake since then, and are still to be forgotten."""
         return self._watch.unchanged_since(since)
 
+    def _learn(self, configured: list[Configured]) -> None:
+        for peer, _ in configured:
+            self._exemptions.keepalive(peer.public_key, peer.persistent_keepalive)
+
     def _purge(self, due: Collection[bytes]) -> None:
         def see(configured: list[Configured]) -> None:
+            # Whoever has come back since the look is not due any more.
             self._forget([peer for peer, now in configured if self._is_still_due(peer, now)])
 
         self._interface.configurations(due, see)
 
     def _is_still_due(self, peer: Peer, sighting: Sighting) -> bool:
-        if peer.persistent_keepalive:
-            self._exemptions.keeps_alive(peer.public_key)
-            self._watch.purged(peer.public_key)
-            return False
-        return bool(self._watch.see([sighting], now=clock.boottime()))
+        self._exemptions.keepalive(peer.public_key, peer.persistent_keepalive)
+        return bool(self._watch.see(self._exemptions.filter([sighting]), now=clock.boottime()))
 
     def _forget(self, peers: list[Peer]) -> None:
         failed = set(self._interface.purge(peers))

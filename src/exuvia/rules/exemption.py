@@ -37,13 +37,12 @@ class Exemptions:
                 ours.append(sighting)
         return ours
 
-    def keeps_alive(self, key: bytes) -> None:
-        """Leave a peer alone because a keepalive is set on this side."""
-        self._reasons[key] = KEEPALIVE
-
-    def reconsider(self) -> None:
-        """Forget who is left alone for a keepalive, which may have been switched off."""
-        self._reasons = {key: why for key, why in self._reasons.items() if why != KEEPALIVE}
+    def keepalive(self, key: bytes, seconds: int) -> None:
+        """Leave a peer alone as long as a keepalive is set on this side."""
+        if seconds:
+            self._reasons.setdefault(key, KEEPALIVE)
+        elif self._reasons.get(key) == KEEPALIVE:
+            del self._reasons[key]
 
     def counts(self) -> dict[str, int]:
         """Return how many peers are left alone for each reason."""

@@ -113,6 +113,10 @@ class Watch:
         """Return how many peers will be purged at this instant, as far as is known."""
         return sum(trace.due <= now for trace in self._traces.values())
 
+    def unchanged_since(self, moment: float) -> int:
+        """Return how many peers have shown no other handshake since then."""
+        return sum(trace.handshake_changed <= moment for trace in self._traces.values())
+
     def next_look(self, *, began: float, took: float, peers: int) -> float:
         """
         Return when to look again: when the next peer can fall due, and often enough to see it come.
