@@ -26,9 +26,9 @@ def run(*command: str, text: str | None = None) -> str:
     return subprocess.run(command, input=text, check=True, capture_output=True, text=True).stdout
 
 
-def strangers(count: int) -> list[TunnelPeer]:
+def strangers(count: int, *, first_number: int = 2) -> list[TunnelPeer]:
     """Return peers with random public keys: nobody holds their private keys."""
-    return [_peer(PublicKey(_any_point()), number) for number in range(2, count + 2)]
+    return [_peer(PublicKey(_any_point()), number) for number in range(first_number, first_number + count)]
 
 
 def _any_point() -> bytes:
