@@ -1,5 +1,6 @@
 """exuvia guard."""
 
+import sys
 from pathlib import Path
 
 import click
@@ -59,10 +60,9 @@ class _Progress:
     """Tells on a terminal how many peers are waited for."""
 
     def __init__(self) -> None:
-        self._stream = click.get_text_stream("stderr")
         self._told = -1
 
     def __call__(self, waiting: int) -> None:
-        if waiting != self._told and self._stream.isatty():
+        if waiting != self._told and sys.stderr.isatty():
             click.echo(f"waiting for {waiting} peers to be quiet or to shake hands again …", err=True)
         self._told = waiting
