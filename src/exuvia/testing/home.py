@@ -15,7 +15,7 @@ from exuvia.demo.certificate import write_certificate
 from exuvia.messages import GatewayListing
 from exuvia.system import clock, userspace
 from exuvia.testing.control import ACCOUNT, FakeControlPlane, Registered
-from exuvia.testing.namespaces import Namespace, Wiretap, wire
+from exuvia.testing.namespaces import Namespace, Wiretap, unique, wire
 
 CONTROL = "203.0.113.2"
 CONTROL_PORT = 443
@@ -23,6 +23,7 @@ WEB = "198.18.0.1"
 WEB6 = "2001:db8:18::1"
 HOME = "192.0.2.2"
 NEIGHBOUR = "192.0.2.1"
+LAN = "192.168.7.1"
 HOME6 = "2001:db8:2::2"
 NEIGHBOUR6 = "2001:db8:2::1"
 PORT = 51820
@@ -37,7 +38,7 @@ class Gateway:
         self.name = f"gw{number}"
         self.address = f"198.51.{100 + number}.2"
         self.namespace = Namespace(self.name)
-        self.interface = f"wg{number}-{self.namespace.name.rpartition('-')[2]}"[:15]
+        self.interface = f"wg{unique()}"
         self._folder = folder
         self._process: userspace.Process | None = None
         wire(self.namespace, "eth0", internet, f"to-{self.name}")
@@ -93,8 +94,7 @@ class Gateway:
         )
 
     def _own(self) -> str:
-        shown = self._wg("showconf", self.interface).partition("[Peer]")[0]
-        return shown
+        return self._wg("showconf", self.interface).partition("[Peer]")[0]
 
     def _wg(self, *arguments: str, text: str = "") -> str:
         return self.namespace.run("wg", *arguments, text=text)
@@ -106,19 +106,21 @@ class World:
     def __init__(self, folder: Path, *, go: bool = False) -> None:
         self._folder = folder
         self.state = folder / "client"
-        self.interface = f"exu{clock.boottime():.6f}".replace(".", "")[-12:] if go else "exuvia0"
+        self.interface = f"exu{unique()}" if go else "exuvia0"
         self.internet = Namespace("net")
         self.home = Namespace("home")
         self._own_resolv_conf()
         wire(self.home, "eth0", self.internet, "to-home")
         self.internet.ip(
             f"address add {NEIGHBOUR}/24 dev to-home",
+            f"address add {LAN}/24 dev to-home",
             f"address add {NEIGHBOUR6}/64 dev to-home nodad",
             *(f"address add {address} dev lo" for address in (f"{CONTROL}/32", f"{WEB}/32", f"{WEB6}/128")),
         )
         self.internet.run("sysctl", "-qw", "net.ipv4.ip_forward=1")
         self.home.ip(
             f"address add {HOME}/24 dev eth0",
+            "address add 192.168.7.2/24 dev eth0",
             f"address add {HOME6}/64 dev eth0 nodad",
             f"route add default via {NEIGHBOUR}",
             f"route add ::/0 via {NEIGHBOUR6}",
@@ -154,7 +156,8 @@ class World:
         """Log the client in."""
         certificate = str(self._folder / "cert.pem")
         done = self.client("login", "--control", f"https://{CONTROL}", "--ca-file", certificate, text=ACCOUNT)
-        assert done.returncode == 0, done.stderr
+        if done.returncode:
+            raise RuntimeError(done.stderr)
 
     def up(self, *arguments: str) -> "Client":
         """Start the client."""
@@ -221,8 +224,8 @@ class Client:
         """Wait until it has printed this so many times."""
         end = time.monotonic() + seconds
         while self.printed.count(text) < times:
-            assert self.process.poll() is None, f"it ended:\n{self.printed}"
-            assert time.monotonic() < end, f"no {text!r} in:\n{self.printed}"
+            if self.process.poll() is not None or time.monotonic() > end:
+                raise RuntimeError(f"it did not say {text!r}:\n{self.printed}")
             time.sleep(0.05)
 
     def terminate(self) -> int:

@@ -2,10 +2,12 @@
 
 import contextlib
 import ctypes
+import itertools
 import os
 import socket
 import struct
 import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -14,13 +16,16 @@ from pathlib import Path
 _CLONE_NEWNET = 0x40000000
 _ETH_P_ALL = 3
 _OUTGOING = 4
+_SO_RCVBUFFORCE, _SOL_PACKET, _PACKET_STATISTICS = 33, 263, 6
+
+_count = itertools.count()
 
 
 class Namespace:
     """A network namespace of its own, until it is closed."""
 
     def __init__(self, name: str) -> None:
-        self.name = f"{name}-{os.getpid()}"
+        self.name = f"{name}-{unique()}"
         _run("ip", "netns", "add", self.name)
         self.ip("link set lo up")
         # No waiting for other holders of an address: there are none.
@@ -54,6 +59,11 @@ class Namespace:
         subprocess.run(["ip", "netns", "delete", self.name], check=False, capture_output=True)
 
 
+def unique() -> str:
+    """Return a short word that no other test on this machine uses just now."""
+    return f"{os.getpid()}x{next(_count)}"
+
+
 def wire(one: Namespace, name: str, other: Namespace, other_name: str) -> None:
     """Join two namespaces by a wire with these ends."""
     _run(
@@ -83,13 +93,15 @@ class Wiretap:
     def __init__(self, namespace: Namespace, interface: str) -> None:
         with namespace.inside():
             self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(_ETH_P_ALL))
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8 << 20)
+            self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, 256 << 20)
             self._socket.bind((interface, _ETH_P_ALL))
         self._socket.setblocking(False)
 
     def packets(self) -> list[Packet]:
-        """Return what has arrived since it was last asked."""
+        """Return what has arrived since it was last asked; RuntimeError if anything was missed."""
         found = []
+        if self._missed():
+            raise RuntimeError("there was more on the wire than could be listened to")
         with contextlib.suppress(BlockingIOError):
             while True:
                 frame, address = self._socket.recvfrom(65536)
@@ -100,6 +112,10 @@ class Wiretap:
     def close(self) -> None:
         """Listen no more."""
         self._socket.close()
+
+    def _missed(self) -> int:
+        counts = self._socket.getsockopt(_SOL_PACKET, _PACKET_STATISTICS, 8)
+        return int.from_bytes(counts[4:], sys.byteorder)
 
 
 def _read(frame: bytes) -> Packet:
