@@ -206,8 +206,10 @@ class _Shape:
         add, endpoint = sightings.append, self._endpoint
         with memoryview(buffer) as whole, whole[position:stop] as entries:
             for key, seconds, nanoseconds, tx, rx in self._numbers(entries):
-                handshake = seconds * 1_000_000_000 + nanoseconds
-                add(_sighting(Sighting, (key, handshake, rx, tx, endpoint)))
+                # A run of peers without endpoint takes clean ones along.
+                if endpoint or seconds or nanoseconds or rx or tx:
+                    handshake = seconds * 1_000_000_000 + nanoseconds
+                    add(_sighting(Sighting, (key, handshake, rx, tx, endpoint)))
 
 
 def _head(kind: int, payload: int) -> bytes:
