@@ -32,5 +32,5 @@ def _is_known(call: Call, who: Who, trusted: bool) -> bool:
     if who is not Who.DEVICE:
         call.number_hash = control.hasher.account(call.bearer) or b""
     if who is not Who.ACCOUNT:
-        call.token_hash = control.hasher.device(call.bearer)
-    return bool(call.number_hash or call.token_hash)
+        call.device = control.hasher.device(call.bearer)
+    return bool(call.number_hash or call.device)

@@ -8,7 +8,7 @@ from exuvia.api.routes import Call
 from exuvia.errors import InvalidRequest
 from exuvia.messages import EnrollGateway, GatewayEnrolled, GatewaySummary
 from exuvia.store import gateways
-from exuvia.store.credentials import new_token
+from exuvia.store.credentials import new_secret, token
 from exuvia.store.gateways import Gateway
 from exuvia.system import clock
 
@@ -20,11 +20,11 @@ _COUNTRY = re.compile(r"[A-Z]{2}")
 async def enroll_gateway(call: Call) -> GatewayEnrolled:
     """POST /v1/admin/gateways."""
     control = call.control
-    token = new_token(control.bits)
-    gateway = _checked(call.body, control.hasher.gateway(token))
+    made = token(new_secret(control.bits))
+    gateway = _checked(call.body, control.hasher.gateway(made))
     await control.store.writer.run(lambda transaction: gateways.enroll(transaction, gateway))
     await refresh(control)
-    return GatewayEnrolled(gateway.name, token)
+    return GatewayEnrolled(gateway.name, made)
 
 
 async def list_enrolled(call: Call) -> list[GatewaySummary]:

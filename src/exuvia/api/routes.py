@@ -13,6 +13,7 @@ import msgspec
 
 from exuvia.api.problems import NotAllowed
 from exuvia.errors import ExuviaError, NotFound
+from exuvia.store.credentials import DeviceCredential
 from exuvia.store.gateways import Gateway
 
 if TYPE_CHECKING:
@@ -45,8 +46,8 @@ class Call:
     body: Any = None
     number_hash: bytes = b""
     """Of the account number, where an account asks."""
-    token_hash: bytes = b""
-    """Of the device's token, where a device asks."""
+    device: DeviceCredential | None = None
+    """What the device's token came to, where a device asks."""
     gateway: Gateway | None = None
 
 

@@ -22,14 +22,6 @@ REST_HOURS = 24
 
 DEFAULT_POOL4 = IPv4Network("10.0.0.0/8")
 
-# Interface identifiers that no host may have: subnet-router anycast and the gateways' own,
-# those IANA keeps for its Ethernet block, and subnet anycast (RFC 5453).
-_RESERVED_IDENTIFIERS = (
-    range(0x0, 0x2),
-    range(0x0200_5EFF_FE00_0000, 0x0200_5EFF_FF00_0000),
-    range(0xFDFF_FFFF_FFFF_FF80, 0xFE00_0000_0000_0000),
-)
-
 
 @dataclass(frozen=True, slots=True)
 class Pools:
@@ -53,14 +45,14 @@ class Pools:
 
 def draw4(pool: IPv4Network, bits: Bits) -> IPv4Address:
     """Return a uniformly random address of the pool, but network, broadcast and gateways' address."""
-    return pool.network_address + 2 + _below(pool.num_addresses - 3, bits)
+    return IPv4Address(int(pool.network_address) + 2 + _below((1 << 32 - pool.prefixlen) - 3, bits))
 
 
 def draw6(pool: IPv6Network, bits: Bits) -> IPv6Address:
     """Return an address of the pool with an independent, uniformly random interface identifier."""
-    while any((identifier := bits(64)) in reserved for reserved in _RESERVED_IDENTIFIERS):
+    while _is_reserved(identifier := bits(64)):
         pass
-    return pool.network_address + identifier
+    return IPv6Address(int(pool.network_address) + identifier)
 
 
 def random_pool6(bits: Bits) -> IPv6Network:
@@ -97,3 +89,17 @@ def _below(count: int, bits: Bits) -> int:
     while (number := bits(width)) >= count:
         pass
     return number
+
+
+def _is_reserved(identifier: int) -> bool:
+    """
+    Return whether no host may have this interface identifier.
+
+    Those are subnet-router anycast and the gateways' own, IANA's Ethernet block, and subnet
+    anycast (RFC 5453).
+    """
+    return (
+        identifier < 2
+        or 0x0200_5EFF_FE00_0000 <= identifier < 0x0200_5EFF_FF00_0000
+        or 0xFDFF_FFFF_FFFF_FF80 <= identifier < 0xFE00_0000_0000_0000
+    )

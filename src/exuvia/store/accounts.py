@@ -78,8 +78,8 @@ def cancel(transaction: Transaction, id: bytes, *, hour: int) -> None:
 def expired_with_keys(connection: sqlite3.Connection, *, today: str, limit: int) -> list[bytes]:
     """Return some accounts whose last day has passed and whose devices still have keys."""
     rows = connection.execute(
-        "SELECT id FROM account WHERE expires < ? AND EXISTS (SELECT 1 FROM device "
-        "JOIN key ON key.device_id = device.id WHERE account_id = account.id) LIMIT ?",
+        "SELECT id FROM account WHERE expires < ? "
+        "AND EXISTS (SELECT 1 FROM key WHERE account_id = account.id) LIMIT ?",
         (today, limit),
     )
     return [id for (id,) in rows]

@@ -1,9 +1,10 @@
 """Devices and their keys. Operations of the writer, questions to a reader."""
 
+import hmac
 import sqlite3
 from collections.abc import Iterable
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address
+from typing import NamedTuple
 
 from exuvia.errors import (
     AccountInactive,
@@ -18,6 +19,7 @@ from exuvia.rules.allocation import Bits, Pools
 from exuvia.rules.expiry import account_state
 from exuvia.rules.limits import has_room
 from exuvia.rules.naming import draw_name
+from exuvia.store.credentials import DeviceCredential
 from exuvia.store.peers import rest
 from exuvia.store.writer import Transaction
 from exuvia.wg.keys import PresharedKey, PublicKey
@@ -31,9 +33,23 @@ KEY_REFUSED = "this public key can't be registered"
 
 
 @dataclass(frozen=True, slots=True)
+class Registration:
+    """A wish to register a device."""
+
+    number_hash: bytes
+    public_key: PublicKey
+    secret_hash: bytes
+    """Of the secret that the device is to prove itself with."""
+    today: str
+    pools: Pools
+    bits: Bits
+
+
+@dataclass(frozen=True, slots=True)
 class Registered:
     """What a registration led to."""
 
+    account_id: bytes
     device_id: bytes
     name: str
     peer: TunnelPeer
@@ -43,23 +59,11 @@ class Registered:
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """A device with its keys, and what its account may do."""
+    """A device with its keys."""
 
     id: bytes
     name: str
     peers: list[TunnelPeer]
-
-
-@dataclass(frozen=True, slots=True)
-class Registration:
-    """A wish to register a device."""
-
-    number_hash: bytes
-    public_key: PublicKey
-    token_hash: bytes
-    today: str
-    pools: Pools
-    bits: Bits
 
 
 def register(transaction: Transaction, wish: Registration) -> Registered:
@@ -70,69 +74,54 @@ def register(transaction: Transaction, wish: Registration) -> Registered:
     be asked for again.
     """
     account = _active_account(transaction, wish.number_hash, wish.today)
-    known = _registered_before(transaction, account.id, wish)
-    if known is not None:
-        return known
+    owner = _owner(transaction, wish.public_key)
+    if owner is not None and owner.account_id == account.id:
+        return _register_again(transaction, owner, wish)
     names = [
         name for (name,) in transaction.execute("SELECT name FROM device WHERE account_id = ?", (account.id,))
     ]
     if not has_room(len(names), account.device_limit):
         raise DeviceLimitReached("the account has as many devices as it may have: log one out first")
-    if _is_taken(transaction, wish.public_key):
+    if owner is not None:
         raise KeyRefused(KEY_REFUSED)
-    peer = TunnelPeer.pack(
-        wish.public_key,
-        _free_address4(transaction, wish),
-        _free_address6(transaction, wish),
-        PresharedKey(wish.bits(256).to_bytes(32, "big")),
-    )
+    peer = _new_peer(transaction, wish)
     id = wish.bits(8 * ID_LENGTH).to_bytes(ID_LENGTH, "big")
     name = draw_name(names, wish.bits)
-    transaction.execute(
-        "INSERT INTO device (id, account_id, name, token_hash) VALUES (?, ?, ?, ?)",
-        (id, account.id, name, wish.token_hash),
-    )
-    _insert_key(transaction, id, peer)
-    return Registered(id, name, peer, transaction.epoch, transaction.revision)
+    transaction.execute("INSERT INTO device VALUES (?, ?, ?, ?)", (account.id, id, name, wish.secret_hash))
+    _insert_key(transaction, account.id, id, peer)
+    return Registered(account.id, id, name, peer, transaction.epoch, transaction.revision)
 
 
 def of_account(connection: sqlite3.Connection, number_hash: bytes, *, today: str) -> list[Device]:
     """Return all devices of an account; UnknownCredential unless it is active."""
     account = _active_account(connection, number_hash, today)
-    rows = connection.execute("SELECT id, name FROM device WHERE account_id = ? ORDER BY name", (account.id,))
-    return [Device(id, name, _peers(connection, id)) for id, name in rows.fetchall()]
+    rows = connection.execute(
+        "SELECT id, name FROM device WHERE account_id = ? ORDER BY name", (account.id,)
+    ).fetchall()
+    return [Device(id, name, _peers(connection, account.id, id)) for id, name in rows]
 
 
-def by_token(connection: sqlite3.Connection, token_hash: bytes, *, today: str) -> Device:
-    """Return the device with this token; AccountInactive if its account may do nothing today."""
-    row = connection.execute(
-        "SELECT device.id, name, state, expires FROM device JOIN account ON account.id = account_id "
-        "WHERE token_hash = ?",
-        (token_hash,),
+def by_credential(connection: sqlite3.Connection, credential: DeviceCredential, *, today: str) -> Device:
+    """Return the device with this credential; AccountInactive if its account may do nothing today."""
+    name = _named(connection, credential)
+    state, expires = connection.execute(
+        "SELECT state, expires FROM account WHERE id = ?", (credential.account_id,)
     ).fetchone()
-    if row is None:
-        raise UnknownCredential(UNKNOWN)
-    id, name, stored, expires = row
-    state = account_state(stored, expires, today)
-    if state != "active":
-        raise AccountInactive(f"the account is {state}")
-    return Device(id, name, _peers(connection, id))
+    today_state = account_state(state, expires, today)
+    if today_state != "active":
+        raise AccountInactive(f"the account is {today_state}")
+    return Device(credential.device_id, name, _peers(connection, credential.account_id, credential.device_id))
 
 
-def require(connection: sqlite3.Connection, *, token_hash: bytes, number_hash: bytes, today: str) -> None:
-    """Raise UnknownCredential or AccountInactive unless a device's token or an account's number may act."""
-    try:
-        by_token(connection, token_hash, today=today)
-    except UnknownCredential:
-        _active_account(connection, number_hash, today)
+def require_account(connection: sqlite3.Connection, number_hash: bytes, *, today: str) -> None:
+    """Raise UnknownCredential unless there is an active account with this number."""
+    _active_account(connection, number_hash, today)
 
 
-def delete_own(transaction: Transaction, token_hash: bytes, *, hour: int) -> None:
-    """Log out the device with this token, whatever its account may do otherwise."""
-    row = transaction.execute("SELECT id FROM device WHERE token_hash = ?", (token_hash,)).fetchone()
-    if row is None:
-        raise UnknownCredential(UNKNOWN)
-    _delete(transaction, row[0], hour)
+def delete_own(transaction: Transaction, credential: DeviceCredential, *, hour: int) -> None:
+    """Log out the device with this credential, whatever its account may do otherwise."""
+    _named(transaction, credential)
+    _delete(transaction, credential.account_id, credential.device_id, hour)
 
 
 def delete_of_account(
@@ -141,24 +130,31 @@ def delete_of_account(
     """Delete a device of this account; NotFound if the account has no such device."""
     account = _active_account(transaction, number_hash, today)
     row = transaction.execute(
-        "SELECT 1 FROM device WHERE id = ? AND account_id = ?", (id, account.id)
+        "SELECT 1 FROM device WHERE account_id = ? AND id = ?", (account.id, id)
     ).fetchone()
     if row is None:
         raise NotFound("the account has no such device")
-    _delete(transaction, id, hour)
+    _delete(transaction, account.id, id, hour)
 
 
 def revoke_keys_of_account(transaction: Transaction, account_id: bytes, *, hour: int) -> None:
     """Remove all keys and addresses of an account, from the database and the peer table."""
-    ids = transaction.execute("SELECT id FROM device WHERE account_id = ?", (account_id,)).fetchall()
-    for (id,) in ids:
-        _revoke_keys(transaction, id, hour)
+    _revoke(transaction, "account_id = ?", (account_id,), hour)
 
 
-@dataclass(frozen=True, slots=True)
-class _Account:
+class _Account(NamedTuple):
     id: bytes
     device_limit: int
+
+
+class _Owner(NamedTuple):
+    """Who has a public key, and what the peer table says of it; all None for a gateway."""
+
+    account_id: bytes | None
+    device_id: bytes
+    address4: bytes
+    address6: bytes
+    preshared_key: bytes
 
 
 _Executes = Transaction | sqlite3.Connection
@@ -173,69 +169,75 @@ def _active_account(connection: _Executes, number_hash: bytes, today: str) -> _A
     return _Account(row[0], row[3])
 
 
-def _registered_before(transaction: Transaction, account_id: bytes, wish: Registration) -> Registered | None:
-    row = transaction.execute(
-        "SELECT device.id, name, address4, address6, preshared_key FROM key "
-        "JOIN device ON device.id = device_id WHERE public_key = ? AND account_id = ?",
-        (wish.public_key, account_id),
+def _named(connection: _Executes, credential: DeviceCredential) -> str:
+    """Return the name of the device with this credential."""
+    row = connection.execute(
+        "SELECT name, token_hash FROM device WHERE account_id = ? AND id = ?", credential[:2]
     ).fetchone()
-    if row is None:
-        return None
-    id, name, address4, address6, preshared_key = row
-    transaction.execute("UPDATE device SET token_hash = ? WHERE id = ?", (wish.token_hash, id))
-    peer = TunnelPeer(wish.public_key + address4 + address6 + preshared_key)
-    return Registered(id, name, peer, transaction.epoch, transaction.revision)
+    if row is None or not hmac.compare_digest(row[1], credential.secret_hash):
+        raise UnknownCredential(UNKNOWN)
+    name: str = row[0]
+    return name
 
 
-def _is_taken(transaction: Transaction, public_key: PublicKey) -> bool:
+def _owner(transaction: Transaction, public_key: PublicKey) -> _Owner | None:
     row = transaction.execute(
-        "SELECT EXISTS (SELECT 1 FROM key WHERE public_key = ?1) "
-        "OR EXISTS (SELECT 1 FROM gateway WHERE public_key = ?1)",
+        "SELECT account_id, device_id, address4, address6, preshared_key FROM key WHERE public_key = ?1 "
+        "UNION ALL SELECT NULL, NULL, NULL, NULL, NULL FROM gateway WHERE public_key = ?1",
         (public_key,),
     ).fetchone()
-    return bool(row[0])
+    return None if row is None else _Owner(*row)
 
 
-def _free_address4(transaction: Transaction, wish: Registration) -> IPv4Address:
+def _register_again(transaction: Transaction, owner: _Owner, wish: Registration) -> Registered:
+    assert owner.account_id is not None  # noqa: S101  it was compared with an account's
+    place = (owner.account_id, owner.device_id)
+    (name,) = transaction.execute("SELECT name FROM device WHERE account_id = ? AND id = ?", place).fetchone()
+    transaction.execute(
+        "UPDATE device SET token_hash = ? WHERE account_id = ? AND id = ?", (wish.secret_hash, *place)
+    )
+    peer = TunnelPeer(wish.public_key + owner.address4 + owner.address6 + owner.preshared_key)
+    return Registered(*place, name, peer, transaction.epoch, transaction.revision)
+
+
+def _new_peer(transaction: Transaction, wish: Registration) -> TunnelPeer:
+    """Return the key with addresses that nobody has and that are not resting."""
+    preshared_key = PresharedKey(wish.bits(256).to_bytes(32, "big"))
     for _ in range(allocation.REDRAWS):
-        address = allocation.draw4(wish.pools.pool4, wish.bits)
-        if _is_free(transaction, "address4", address.packed):
-            return address
+        address4 = allocation.draw4(wish.pools.pool4, wish.bits)
+        address6 = allocation.draw6(wish.pools.pool6, wish.bits)
+        if _are_free(transaction, address4.packed, address6.packed):
+            return TunnelPeer.pack(wish.public_key, address4, address6, preshared_key)
     raise AddressPoolExhausted("the address pool is nearly full: try again later")
 
 
-def _free_address6(transaction: Transaction, wish: Registration) -> IPv6Address:
-    while True:
-        address = allocation.draw6(wish.pools.pool6, wish.bits)
-        if _is_free(transaction, "address6", address.packed):
-            return address
-
-
-def _is_free(transaction: Transaction, column: str, address: bytes) -> bool:
+def _are_free(transaction: Transaction, address4: bytes, address6: bytes) -> bool:
     row = transaction.execute(
-        f"SELECT EXISTS (SELECT 1 FROM key WHERE {column} = ?1) "  # noqa: S608
-        "OR EXISTS (SELECT 1 FROM resting WHERE address = ?1)",
-        (address,),
+        "SELECT EXISTS (SELECT 1 FROM key WHERE address4 = ?1) "
+        "OR EXISTS (SELECT 1 FROM key WHERE address6 = ?2) "
+        "OR EXISTS (SELECT 1 FROM resting WHERE address IN (?1, ?2))",
+        (address4, address6),
     ).fetchone()
     return not row[0]
 
 
-def _insert_key(transaction: Transaction, device_id: bytes, peer: TunnelPeer) -> None:
+def _insert_key(transaction: Transaction, account_id: bytes, device_id: bytes, peer: TunnelPeer) -> None:
     transaction.execute(
-        "INSERT INTO key (public_key, device_id, address4, address6, preshared_key) VALUES (?, ?, ?, ?, ?)",
-        (peer[:32], device_id, peer[32:36], peer[36:52], peer[52:]),
+        "INSERT INTO key VALUES (?, ?, ?, ?, ?, ?, NULL)",
+        (peer[:32], account_id, device_id, peer[32:36], peer[36:52], peer[52:]),
     )
     transaction.put(peer)
 
 
-def _delete(transaction: Transaction, id: bytes, hour: int) -> None:
-    _revoke_keys(transaction, id, hour)
-    transaction.execute("DELETE FROM device WHERE id = ?", (id,))
+def _delete(transaction: Transaction, account_id: bytes, id: bytes, hour: int) -> None:
+    _revoke(transaction, "account_id = ? AND device_id = ?", (account_id, id), hour)
+    transaction.execute("DELETE FROM device WHERE account_id = ? AND id = ?", (account_id, id))
 
 
-def _revoke_keys(transaction: Transaction, device_id: bytes, hour: int) -> None:
+def _revoke(transaction: Transaction, whose: str, place: tuple[bytes, ...], hour: int) -> None:
     gone = transaction.execute(
-        "DELETE FROM key WHERE device_id = ? RETURNING public_key, address4, address6", (device_id,)
+        f"DELETE FROM key WHERE {whose} RETURNING public_key, address4, address6",  # noqa: S608
+        place,
     ).fetchall()
     for public_key, address4, address6 in gone:
         rest(transaction, address4, hour)
@@ -243,10 +245,10 @@ def _revoke_keys(transaction: Transaction, device_id: bytes, hour: int) -> None:
         transaction.remove(public_key)
 
 
-def _peers(connection: sqlite3.Connection, device_id: bytes) -> list[TunnelPeer]:
+def _peers(connection: sqlite3.Connection, account_id: bytes, device_id: bytes) -> list[TunnelPeer]:
     rows: Iterable[tuple[bytes, ...]] = connection.execute(
         "SELECT public_key, address4, address6, preshared_key FROM key "
-        "WHERE device_id = ? ORDER BY public_key",
-        (device_id,),
+        "WHERE account_id = ? AND device_id = ? ORDER BY public_key",
+        (account_id, device_id),
     )
     return [TunnelPeer(b"".join(row)) for row in rows]

@@ -38,6 +38,7 @@ class Transaction:
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self.execute = connection.execute
+        self._executemany = connection.executemany
         self.epoch, self.revision = connection.execute("SELECT epoch, revision FROM meta").fetchone()
         self._after: int = self.revision
         self._changes: list[tuple[int, bytes]] = []
@@ -55,8 +56,7 @@ class Transaction:
         """Write the changes and the revision they led to; None if there are none."""
         if not self._changes:
             return None
-        for change in self._changes:
-            self.execute("INSERT INTO change (revision, public_key) VALUES (?, ?)", change)
+        self._executemany("INSERT INTO change (revision, public_key) VALUES (?, ?)", self._changes)
         self.execute("UPDATE meta SET revision = ?", (self.revision,))
         # In the order of the keys' bytes: gateways learn nothing from who came first.
         put = sorted(peer for peer in self._table.values() if peer is not None)

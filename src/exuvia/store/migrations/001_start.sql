@@ -19,23 +19,25 @@ CREATE TABLE account (
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE device (
-    id BLOB NOT NULL PRIMARY KEY CHECK (length(id) = 16),
     account_id BLOB NOT NULL REFERENCES account (id),
-    name TEXT NOT NULL,               -- two random words
-    token_hash BLOB NOT NULL UNIQUE CHECK (length(token_hash) = 32),
-    UNIQUE (account_id, name)
+    id BLOB NOT NULL CHECK (length(id) = 16),
+    name TEXT NOT NULL,               -- two random words, unlike those of the account's other devices
+    token_hash BLOB NOT NULL CHECK (length(token_hash) = 32),
+    PRIMARY KEY (account_id, id)
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE key (
     public_key BLOB NOT NULL PRIMARY KEY CHECK (length(public_key) = 32),
-    device_id BLOB NOT NULL REFERENCES device (id),
+    account_id BLOB NOT NULL,
+    device_id BLOB NOT NULL,
     address4 BLOB NOT NULL UNIQUE CHECK (length(address4) = 4),
     address6 BLOB NOT NULL UNIQUE CHECK (length(address6) = 16),
     preshared_key BLOB NOT NULL CHECK (length(preshared_key) = 32),
-    due_hour INTEGER                  -- by when it must be confirmed or retired, or NULL
+    due_hour INTEGER,                 -- by when it must be confirmed or retired, or NULL
+    FOREIGN KEY (account_id, device_id) REFERENCES device (account_id, id)
 ) STRICT, WITHOUT ROWID;
 
-CREATE INDEX key_of_device ON key (device_id);
+CREATE INDEX key_of_device ON key (account_id, device_id);
 
 CREATE TABLE resting (
     address BLOB NOT NULL PRIMARY KEY CHECK (length(address) IN (4, 16)),
