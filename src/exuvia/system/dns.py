@@ -30,8 +30,9 @@ class Resolver:
     """Where this machine's name resolution is configured."""
 
     file: Path = Path("/etc/resolv.conf")
-    machine: Path = Path("/proc/1")
-    """What tells of the machine's own network namespace and files."""
+    machine: Path = Path("/proc/1/ns/net")
+    """What tells of the machine's own network namespace."""
+    mounts: Path = Path("/proc/self/mountinfo")
 
     @property
     def saved(self) -> Path:
@@ -114,19 +115,18 @@ class Resolver:
     def _is_elsewhere(self) -> bool:
         """Say whether this process is in another network namespace than the machine's own."""
         try:
-            here, there = Path("/proc/self/ns/net").stat(), (self.machine / "ns/net").stat()
+            here, there = Path("/proc/self/ns/net").stat(), self.machine.stat()
         except OSError:
             return False
         return here.st_ino != there.st_ino
 
     def _is_shared(self) -> bool:
-        """Say whether the file is the machine's own, seen from another network namespace."""
+        """Say whether the file is not one of this namespace's own, mounted over the machine's."""
         try:
-            here = self.file.stat()
-            there = (self.machine / "root" / self.file.relative_to("/")).stat()
+            mounts = self.mounts.read_text().splitlines()
         except OSError:
             return True
-        return (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino)
+        return str(self.file) not in (line.split(" ")[4] for line in mounts)
 
 
 def _is_ours(content: bytes | None) -> bool:

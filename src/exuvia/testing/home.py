@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import shutil
 import signal
 import ssl
 import subprocess
@@ -175,6 +176,14 @@ class World:
         """Return the home's resolv.conf."""
         return self._resolv_conf.read_text()
 
+    def write_resolv_conf(self, text: str) -> None:
+        """Write the home's resolv.conf, as another program would."""
+        self._resolv_conf.write_text(text)
+
+    def forget_resolv_conf(self) -> None:
+        """Let the home share the machine's resolv.conf."""
+        shutil.rmtree(self._resolv_conf.parent)
+
     def pings(self, address: str = WEB) -> bool:
         """Say whether an address answers within a second."""
         command = self.home.command("ping", "-c", "1", "-W", "1", address)
@@ -189,8 +198,7 @@ class World:
             gateway.close()
         self.home.close()
         self.internet.close()
-        self._resolv_conf.unlink()
-        self._resolv_conf.parent.rmdir()
+        shutil.rmtree(self._resolv_conf.parent, ignore_errors=True)
 
     def _client(self, *arguments: str) -> list[str]:
         return self.home.command(
