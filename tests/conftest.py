@@ -6,4 +6,8 @@ are named: `tools/kernel -- .venv/bin/python -m pytest -p no:cacheprovider tests
 same with `--virtual` for the other. `make test` runs everything where it belongs.
 """
 
+import pytest
+
+pytest.register_assert_rewrite("interface_contract")
+
 collect_ignore = ["kernel", "kernel_virtual"]

@@ -5,12 +5,12 @@ from ipaddress import ip_interface, ip_network
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from wireguard_samples import key, octets, private_key
 
 from exuvia.errors import InvalidConfiguration
 from exuvia.wg.conf import Configuration, PeerSection, keys_with_endpoint, read, write
 from exuvia.wg.keys import PresharedKey
 from exuvia.wg.peers import Peer
+from wireguard_samples import key, octets, private_key
 
 PRIVATE = private_key(1).text()
 PRESHARED = PresharedKey(octets("p"))
@@ -114,7 +114,9 @@ def test_golden_text() -> None:
 @given(
     st.lists(
         st.builds(
-            lambda number, networks, keepalive: PeerSection(Peer(key(number), tuple(networks), None, keepalive)),
+            lambda number, networks, keepalive: PeerSection(
+                Peer(key(number), tuple(networks), None, keepalive)
+            ),
             st.integers(0, 99),
             st.lists(st.integers(0, 2**32 - 1).map(ip_network), max_size=4, unique=True),
             st.integers(0, 65_535),

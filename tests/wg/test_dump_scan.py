@@ -6,6 +6,13 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
+from exuvia.errors import GarbledAnswer
+from exuvia.testing.dumps import DumpWriter
+from exuvia.testing.interface import KernelPeer
+from exuvia.wg.attributes import MESSAGE_HEADER, NLA_F_NESTED, NLM_F_DUMP_INTR, PeerAttribute, attribute, nest
+from exuvia.wg.dump import Scan
+from exuvia.wg.peers import Sighting
 from wireguard_samples import (
     ENDPOINT4,
     ENDPOINT6,
@@ -18,13 +25,6 @@ from wireguard_samples import (
     recorded,
     tunnel_peer,
 )
-
-from exuvia.errors import GarbledAnswer
-from exuvia.testing.dumps import DumpWriter
-from exuvia.testing.interface import KernelPeer
-from exuvia.wg.attributes import MESSAGE_HEADER, NLA_F_NESTED, NLM_F_DUMP_INTR, PeerAttribute, attribute, nest
-from exuvia.wg.dump import Scan
-from exuvia.wg.peers import Sighting
 
 NETWORKS = st.lists(
     st.sampled_from(["10.0.0.1/32", "10.1.0.0/16", "fd00::1/128", "fd01::/64", "0.0.0.0/0", "::/0"]),
@@ -140,7 +140,10 @@ def message(*entries: bytes, flags: int = 2) -> bytearray:
 
 def test_attributes_may_come_in_any_order_and_with_new_ones_among_them() -> None:
     """Kernels to come may order attributes otherwise and add some; what is known of them still holds."""
-    entries = [in_other_order(1, endpoint=True), in_other_order(2, endpoint=False, extra=attribute(99, b"new"))]
+    entries = [
+        in_other_order(1, endpoint=True),
+        in_other_order(2, endpoint=False, extra=attribute(99, b"new")),
+    ]
     scan, seen = scanned([message(*entries), bytearray(DumpWriter(SEQUENCE).done())])
 
     assert seen == [Sighting(key(1), 0, 148, 92, True), Sighting(key(2), 0, 148, 92, False)]
@@ -262,7 +265,12 @@ def test_flipped_bits_end_in_an_answer_or_in_one_kind_of_error(seed: int, padded
 def test_noise_ends_in_an_answer_or_in_one_kind_of_error(noise: bytes) -> None:
     """Random bytes, alone or as the body of a well-formed message, are no danger."""
     entry = nest(0, noise)
-    for datagram in (bytearray(noise), message(noise), message(entry), message(in_other_order(1, endpoint=True), entry)):
+    for datagram in (
+        bytearray(noise),
+        message(noise),
+        message(entry),
+        message(in_other_order(1, endpoint=True), entry),
+    ):
         try:
             scanned([datagram])
         except GarbledAnswer:

@@ -3,7 +3,6 @@
 from ipaddress import IPv4Address, IPv6Address, ip_network
 
 import pytest
-from wireguard_samples import key, octets, peer, tunnel_peer
 
 from exuvia.errors import GarbledAnswer
 from exuvia.wg.attributes import MESSAGE_HEADER, InterfaceAttribute, PeerAttribute
@@ -11,6 +10,7 @@ from exuvia.wg.dump import walk
 from exuvia.wg.keys import PrivateKey
 from exuvia.wg.netlink import Acknowledgements, Requests, family_of, family_request
 from exuvia.wg.peers import Peer, TunnelPeer
+from wireguard_samples import key, octets, peer, tunnel_peer
 
 REQUESTS = Requests(family=0x15, interface_index=3)
 SIMPLE = TunnelPeer.pack(
@@ -86,9 +86,7 @@ def test_golden_remove() -> None:
 
 def test_golden_dump_request() -> None:
     """A dump is asked for by the interface's index, which no other interface ever gets."""
-    assert REQUESTS.dump(5) == golden(
-        "1c000000 1500 0103 05000000 00000000 00 01 0000 0800 0100 03000000"
-    )
+    assert REQUESTS.dump(5) == golden("1c000000 1500 0103 05000000 00000000 00 01 0000 0800 0100 03000000")
 
 
 def test_golden_interface() -> None:
@@ -165,7 +163,11 @@ def test_peers_that_do_not_fit_into_one_message_are_refused() -> None:
 
 def acknowledgement(sequence: int, code: int) -> bytes:
     """Return the kernel's answer to one message, as with NETLINK_CAP_ACK."""
-    return MESSAGE_HEADER.pack(36, 2, 0x100, sequence, 9) + (-code).to_bytes(4, "little", signed=True) + bytes(16)
+    return (
+        MESSAGE_HEADER.pack(36, 2, 0x100, sequence, 9)
+        + (-code).to_bytes(4, "little", signed=True)
+        + bytes(16)
+    )
 
 
 def test_each_failure_is_told_of_the_message_that_failed() -> None:

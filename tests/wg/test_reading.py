@@ -6,6 +6,15 @@ from ipaddress import ip_network
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
+from exuvia.errors import GarbledAnswer
+from exuvia.testing.dumps import DumpWriter
+from exuvia.wg.attributes import PeerAttribute, attribute, nest
+from exuvia.wg.dump import Dump
+from exuvia.wg.interface import Comparison, Configured, Facts
+from exuvia.wg.keys import PresharedKey
+from exuvia.wg.peers import Network, Peer, Sighting, TunnelPeer
+from exuvia.wg.reading import Comparing, Configurations, facts
 from wireguard_samples import (
     ENDPOINT4,
     ENDPOINT6,
@@ -21,20 +30,13 @@ from wireguard_samples import (
     tunnel_peer,
 )
 
-from exuvia.errors import GarbledAnswer
-from exuvia.testing.dumps import DumpWriter
-from exuvia.wg.attributes import PeerAttribute, attribute, nest
-from exuvia.wg.dump import Dump
-from exuvia.wg.interface import Comparison, Configured, Facts
-from exuvia.wg.keys import PresharedKey
-from exuvia.wg.peers import Network, Peer, Sighting, TunnelPeer
-from exuvia.wg.reading import Comparing, Configurations, facts
-
 POOLS: list[Network] = [ip_network("10.0.0.0/8"), ip_network("fd00::/64")]
 NETWORK = st.one_of(
     st.ip_addresses(v=4).map(lambda address: ip_network(address)),
     st.tuples(st.integers(0, 2**32 - 1), st.integers(0, 32)).map(lambda net: ip_network(net, strict=False)),
-    st.tuples(st.integers(2**127, 2**128 - 1), st.integers(0, 128)).map(lambda net: ip_network(net, strict=False)),
+    st.tuples(st.integers(2**127, 2**128 - 1), st.integers(0, 128)).map(
+        lambda net: ip_network(net, strict=False)
+    ),
 )
 
 
@@ -77,9 +79,15 @@ def test_configurations_are_read_exactly_however_they_are_split(
 def test_a_split_peer_is_read_as_one_with_all_its_allowed_ips() -> None:
     """Read by its first entry alone, a split peer would be reinstated without half of its addresses."""
     busy = peer(1, *(f"10.0.{n >> 8}.{n & 255}/32" for n in range(3_000)), keepalive=25)
-    datagrams = dump([kernel_peer(tunnel_peer(0)), kernel_peer(busy), kernel_peer(tunnel_peer(2))], size=3_776)
+    datagrams = dump(
+        [kernel_peer(tunnel_peer(0)), kernel_peer(busy), kernel_peer(tunnel_peer(2))], size=3_776
+    )
 
-    assert [one.peer for one in configurations(datagrams)] == [tunnel_peer(0).peer(), busy, tunnel_peer(2).peer()]
+    assert [one.peer for one in configurations(datagrams)] == [
+        tunnel_peer(0).peer(),
+        busy,
+        tunnel_peer(2).peer(),
+    ]
 
 
 def test_only_chosen_peers_are_read() -> None:

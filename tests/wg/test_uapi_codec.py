@@ -6,12 +6,12 @@ from ipaddress import IPv4Address, IPv6Address
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from wireguard_samples import key, octets, peer, private_key, tunnel_peer
 
 from exuvia.errors import GarbledAnswer
 from exuvia.wg import uapi
 from exuvia.wg.interface import Configured, Facts
 from exuvia.wg.peers import Sighting
+from wireguard_samples import key, octets, peer, private_key, tunnel_peer
 
 
 def answer(*lines: str, code: int = 0) -> bytes:
@@ -19,7 +19,9 @@ def answer(*lines: str, code: int = 0) -> bytes:
     return "".join(f"{line}\n" for line in (*lines, f"errno={code}", "")).encode()
 
 
-def told(number: int, *, endpoint: str | None = None, handshake: int = 0, rx: int = 0, tx: int = 0) -> list[str]:
+def told(
+    number: int, *, endpoint: str | None = None, handshake: int = 0, rx: int = 0, tx: int = 0
+) -> list[str]:
     """Return the lines that wireguard-go tells of a peer, in its order."""
     seconds, nanoseconds = divmod(handshake, 10**9)
     return [
@@ -136,7 +138,9 @@ def test_configurations_of_chosen_peers() -> None:
 
     assert [type(one) for one in found] == [Sighting, Configured, Sighting]
     assert found[1] == every[1]
-    assert [one.peer for one in every if isinstance(one, Configured)] == [tunnel_peer(n).peer() for n in (1, 2, 3)]
+    assert [one.peer for one in every if isinstance(one, Configured)] == [
+        tunnel_peer(n).peer() for n in (1, 2, 3)
+    ]
 
 
 def test_the_public_key_is_worked_out_only_when_it_is_asked_for() -> None:
