@@ -31,6 +31,12 @@ PORT = 51820
 RESOLVER = "10.77.0.1"
 FIRST_RESOLV_CONF = f"nameserver {NEIGHBOUR}\n"
 
+_NAT = """
+table ip exit {
+  chain postrouting { type nat hook postrouting priority srcnat; oifname "eth0" masquerade; }
+}
+"""
+
 
 class Gateway:
     """A gateway: a namespace with a WireGuard interface whose peers are the registered devices."""
@@ -50,6 +56,8 @@ class Gateway:
             f"address add {WEB}/32 dev lo",
             f"address add {WEB6}/128 dev lo",
         )
+        self.namespace.run("sysctl", "-qw", "net.ipv4.ip_forward=1")
+        self.namespace.run("nft", "-f", "-", text=_NAT)
         self._make_interface(go=go)
         self.new_key()
 
