@@ -37,18 +37,18 @@ _BUFFER = 1 << 18
 class UserspaceInterface:
     """An interface of wireguard-go or the like; see WireGuardInterface."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, alone: bool = True) -> None:
         self.name = name
         self.index = index_of(name)
-        self._lock = lock(self.index)
+        self._lock = lock(self.index) if alone else None
         self._buffer = bytearray(_BUFFER)
         self._asking: socket.socket | None = None
         self._changing: socket.socket | None = None
 
     @classmethod
-    def open(cls, name: str) -> Self:
+    def open(cls, name: str, *, alone: bool = True) -> Self:
         """Open the interface with this name."""
-        interface = cls(name)
+        interface = cls(name, alone=alone)
         try:
             interface.facts()
         except BaseException:
@@ -139,7 +139,7 @@ class UserspaceInterface:
                     used = max(used, length)
                     found, position = reading.feed(self._buffer, length)
                     kept = length - position
-                    view[:kept] = bytes(view[position:length])
+                    view[:kept] = view[position:length]
                     yield from found
                 _rest(sock, kept)
             self._asking = sock
