@@ -47,7 +47,11 @@ def tell_story() -> None:
     """Run the demonstration; returns if every step was observed, raises StepFailed otherwise."""
     teller = Teller()
     with small_internet() as world:
-        Story(world, teller).tell()
+        try:
+            Story(world, teller).tell()
+        except StepFailed:
+            teller.programs(world.printed())
+            raise
     teller.step("Every step was observed. The namespaces and all that was in them are gone.")
 
 
@@ -82,7 +86,7 @@ class Story:
         for name, network in PEOPLE.items():
             self._world.host(name, network)
         write_certificate(self._world.folder, CONTROL_HOST, clock.wall())
-        self._world.start("web", sys.executable, "-c", WHO_ASKS)
+        self._world.start("web", sys.executable, "-c", WHO_ASKS, "tells who asks")
         self._teller.seen("network namespaces, each with a wire to a router")
 
     def _control_plane(self) -> None:
@@ -91,7 +95,7 @@ class Story:
             *("control", "serve", "--listen", f"{CONTROL_HOST}:8443", "--database", self._database),
             *("--tls-cert", self._file("cert.pem"), "--tls-key", self._file("key.pem")),
         )
-        serve.wait_for_line("exuvia serve")
+        serve.wait_until_ready()
         created = self._world.exuvia("control", "account", "create", "--database", self._database)
         self._account = created.strip()
         self._teller.seen("`exuvia account create` printed an account number; only its keyed hash is kept")
@@ -109,7 +113,7 @@ class Story:
                 *("--token-file", self._file(f"{gateway.name}.token"), "--interface", gateway.interface),
                 *("--listen-port", "51820", "--nat", "eth0"),
             )
-            daemon.wait_for_line(f"exuvia gateway run on {gateway.name}", timeout=30)
+            daemon.wait_until_ready()
             self._teller.seen(
                 f"{gateway.name}: {gateway.interface} is up; its private key was never on a disk"
             )

@@ -34,6 +34,12 @@ class Teller:
         for line in text.strip().splitlines():
             click.echo("     │ " + (click.style(line, fg="yellow") if mark and mark in line else line))
 
+    def programs(self, printed: dict[str, str]) -> None:
+        """Show the last that each program has printed, after something went wrong."""
+        for program, text in printed.items():
+            click.echo(f"\n   {program} has printed:")
+            self.show("\n".join(text.strip().splitlines()[-20:]) or "(nothing)")
+
     def wait(self, what: str, until: Callable[[], bool], *, at_most: float, every: float = 0.25) -> float:
         """Wait until something is so, counting seconds; return how many it took, or StepFailed."""
         began, told = time.monotonic(), -1

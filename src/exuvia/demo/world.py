@@ -91,13 +91,17 @@ class World:
                 stderr=output,
                 start_new_session=True,
             )
-        running = Running(host, process, log)
+        running = Running(host, " ".join(command[3:5]), process, log)
         self._running.append(running)
         return running
 
     def start_exuvia(self, host: str, *arguments: str) -> "Running":
         """Start the command exuvia on a host."""
         return self.start(host, sys.executable, "-m", "exuvia", *arguments)
+
+    def printed(self) -> dict[str, str]:
+        """Return what each program that was started has printed."""
+        return {f"{running.what} on {running.host}": running.printed for running in self._running}
 
     def close(self) -> None:
         """End all processes and take everything away."""
@@ -124,8 +128,9 @@ class World:
 class Running:
     """A process on a host, and what it has printed so far."""
 
-    def __init__(self, host: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
+    def __init__(self, host: str, what: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
         self.host = host
+        self.what = what
         self._process = process
         self._log = log
 
@@ -134,12 +139,12 @@ class Running:
         """All that it has printed."""
         return self._log.read_text(errors="replace")
 
-    def wait_for_line(self, what: str, timeout: float = 20) -> None:
-        """Wait until it has printed anything at all; StepFailed if it ends or stays silent."""
+    def wait_until_ready(self, timeout: float = 30) -> None:
+        """Wait until it has printed that it is ready; StepFailed if it ends or does not say so."""
         end = time.monotonic() + timeout
-        while not self.printed:
+        while "ready" not in self.printed:
             if self._process.poll() is not None or time.monotonic() > end:
-                raise StepFailed(f"{what} did not start:\n{self.printed.strip()}")
+                raise StepFailed(f"exuvia {self.what} on {self.host} did not get ready")
             time.sleep(0.02)
 
     def require_alive(self, what: str) -> None:
