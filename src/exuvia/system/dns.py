@@ -74,7 +74,8 @@ class Resolver:
         if before is None:
             return
         now = self._content()
-        if now is None or _is_ours(now):
+        # Or the beginning of what was there: putting it back was cut short.
+        if now is None or _is_ours(now) or before.startswith(now):
             self._put_back(before)
         files.erase(self.saved)
 
