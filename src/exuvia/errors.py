@@ -86,6 +86,12 @@ class FeedGap(FeedRefused):
 class RevisionWentBackwards(FeedRefused):
     """The control plane is at an earlier revision of an epoch than this gateway has applied."""
 
+    ADVICE = (
+        "the control plane is at an earlier revision than this gateway: an older database was put back. "
+        "Nothing of it is believed; the peers that are served stay for one lease. Put the latest database "
+        "back, or restart `exuvia serve` with --new-epoch"
+    )
+
 
 class ImplausibleSnapshot(FeedRefused):
     """

@@ -54,12 +54,12 @@ class Reception:
         """Whether a snapshot or a change is on its way in."""
         return self._staging is not None or self._change is not None
 
-    def ask(self, *, refused: bool = False) -> Follow:
+    def ask(self) -> Follow:
         """Give up the present stream and return the request for another."""
         self._number += 1
         self._open = False
         self._staging = self._change = None
-        return Follow(self._number, self.follower.resume, refused)
+        return Follow(self._number, self.follower.resume)
 
     def take(self, record: FromNetwork, *, now: float) -> Step | None:
         """

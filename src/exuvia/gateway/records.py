@@ -156,22 +156,15 @@ class Identity(NamedTuple):
 
 
 class Follow(NamedTuple):
-    """
-    Leave the stream that there is, and begin one at this position; with a snapshot, if at none.
-
-    `refused` says that what the last one sent could not be accepted: there is no hurry.
-    """
+    """Leave the stream that there is, and begin one at this position; with a snapshot, if at none."""
 
     number: int
     position: Position | None
-    refused: bool
 
     def encode(self) -> bytes:
         """Return its 128 bytes."""
         position = self.position or Position("", 0)
-        return _encode(
-            b"F", _EPOCH_AND_FOUR, _epoch_out(position), position.revision, self.number, self.refused, 0
-        )
+        return _encode(b"F", _EPOCH_AND_TWO, _epoch_out(position), position.revision, self.number)
 
 
 class Applied(NamedTuple):
@@ -264,8 +257,8 @@ def _position(epoch: bytes, revision: int) -> Position:
     return Position(name.decode(), revision)
 
 
-def _follow(epoch: bytes, revision: int, number: int, refused: int, _: int) -> Follow:
-    return Follow(number, _position(epoch, revision) if any(epoch) else None, bool(refused))
+def _follow(epoch: bytes, revision: int, number: int) -> Follow:
+    return Follow(number, _position(epoch, revision) if any(epoch) else None)
 
 
 def _epoch_out(position: Position) -> bytes:
@@ -294,6 +287,6 @@ _FROM_NETWORK: "dict[bytes, tuple[Struct, Callable[..., FromNetwork]]]" = {
 }
 _FROM_KERNEL: "dict[bytes, tuple[Struct, Callable[..., FromKernel]]]" = {
     b"I": (_IDENTITY, lambda key, lasting: Identity(PublicKey.from_bytes_checked(key), lasting)),
-    b"F": (_EPOCH_AND_FOUR, _follow),
+    b"F": (_EPOCH_AND_TWO, _follow),
     b"D": (_EPOCH_AND_TWO, lambda epoch, revision, _: Applied(_position(epoch, revision))),
 }

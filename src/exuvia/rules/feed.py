@@ -9,6 +9,7 @@ Every time is seconds of CLOCK_BOOTTIME.
 
 from collections.abc import Iterable, Sequence
 from hashlib import blake2b
+from math import inf
 from typing import NamedTuple
 
 from exuvia.errors import FeedGap, MalformedSnapshot, RevisionWentBackwards
@@ -108,12 +109,18 @@ class Follower:
     @property
     def resume(self) -> Position | None:
         """From where to ask for changes; None if only a snapshot will do."""
-        return self.position if self._following else None
+        return self.position if self._following and not self.rewound else None
 
     @property
     def lease_ends(self) -> float:
         """When the table is dropped if nothing confirms it before."""
         return self.confirmed + self.lease
+
+    @property
+    def next_lapse(self) -> float:
+        """When lapse() next has something to drop; infinitely far if never."""
+        ends = min(self.kept.values(), default=inf)
+        return min(ends, self.lease_ends) if self.table.peers else ends
 
     @property
     def keep_until(self) -> float | None:
@@ -171,7 +178,7 @@ class Follower:
         FeedGap if it does not follow; one that was applied already changes nothing.
         """
         if self.rewound:
-            raise RevisionWentBackwards("the control plane went back in time: only a new epoch is believed")
+            raise RevisionWentBackwards(RevisionWentBackwards.ADVICE)
         position = self.resume
         if position is None or after.epoch != position.epoch:
             raise FeedGap("a change of another epoch: a snapshot is needed")
@@ -189,9 +196,9 @@ class Follower:
 
     def heartbeat(self, position: Position, *, now: float) -> None:
         """Take the control plane's word that the table is as it should be, or raise FeedRefused."""
+        self._require_forward(position)
         if self.resume is None or position.epoch != self.resume.epoch:
             raise FeedGap("a heartbeat of another epoch: a snapshot is needed")
-        self._require_forward(position)
         if position.revision > self.resume.revision:
             raise FeedGap("a change is missing")
         self.confirmed = now
@@ -218,10 +225,7 @@ class Follower:
         if position.revision < self.position.revision:
             self.rewound = True
         if self.rewound:
-            raise RevisionWentBackwards(
-                "the control plane went back to an earlier state of its database; its peers stay for one "
-                "lease: restore it with `exuvia restore`, which begins a new epoch"
-            )
+            raise RevisionWentBackwards(RevisionWentBackwards.ADVICE)
 
     def _until(self, key: bytes, staging: Staging, missing: list[bytes]) -> float:
         """Return until when a peer is kept that the new table lacks; 0 if not at all."""

@@ -20,11 +20,11 @@ class PeerTable:
     gateway's own, an address that is no host of the pools, is reserved, or is another key's.
     """
 
-    __slots__ = ("_admission", "_own_key", "_taken", "peers", "refused")
+    __slots__ = ("_admission", "_taken", "own_key", "peers", "refused")
 
     def __init__(self, pools: Pools, *, own_key: bytes, peers: Iterable[TunnelPeer] = ()) -> None:
         self._admission = Admission(pools)
-        self._own_key = own_key
+        self.own_key = own_key
         # One set for both kinds: an IPv6 pool holds no numbers below 2^32.
         self._taken: set[int] = set()
         self.peers: dict[bytes, TunnelPeer] = {}
@@ -54,7 +54,7 @@ class PeerTable:
     def fits(self, peer: TunnelPeer) -> bool:
         """Say whether a peer can be put: a usable key, with addresses that are free or its own."""
         key, addresses = peer[:32], _numbers(peer)
-        if key == self._own_key or not self._admission.admits(*addresses) or not _usable(key):
+        if key == self.own_key or not self._admission.admits(*addresses) or not _usable(key):
             return False
         own = self._addresses(key)
         return not any(address in self._taken and address not in own for address in addresses)

@@ -7,7 +7,7 @@ h11 does the protocol, asyncio the bytes. Nothing here decides whether to try ag
 import asyncio
 import socket
 import ssl
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
@@ -97,7 +97,7 @@ class Connection:
 
     async def lines(
         self, path: str, *, bearer: str | None = None, idle_timeout: float
-    ) -> AsyncIterator[bytes]:
+    ) -> AsyncGenerator[bytes, None]:
         """
         Yield the lines of a streamed answer as they come; the connection is closed afterwards.
 

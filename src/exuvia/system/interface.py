@@ -84,10 +84,11 @@ class WireGuardInterface(Protocol):
         """Let go of the interface; it stays as it is."""
 
 
-def open_interface(name: str) -> WireGuardInterface:
+def open_interface(name: str, *, alone: bool = True) -> WireGuardInterface:
     """
     Open the interface with this name, run by the kernel or by wireguard-go.
 
+    Whoever only wants to look need not be alone, and is let in beside a daemon.
     Raises InterfaceUnavailable if there is none, InterfaceInUse if another exuvia daemon
     holds it, NotPermitted without CAP_NET_ADMIN.
     """
@@ -95,11 +96,11 @@ def open_interface(name: str) -> WireGuardInterface:
     from exuvia.system.uapi import UserspaceInterface
 
     try:
-        return KernelInterface.open(name)
+        return KernelInterface.open(name, alone=alone)
     except InterfaceUnavailable:
         if not UserspaceInterface.answers(name):
             raise
-    return UserspaceInterface.open(name)
+    return UserspaceInterface.open(name, alone=alone)
 
 
 def index_of(name: str) -> int:

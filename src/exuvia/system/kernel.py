@@ -56,10 +56,10 @@ class KernelInterface:
         self._sequence = 0
 
     @classmethod
-    def open(cls, name: str) -> Self:
+    def open(cls, name: str, *, alone: bool = True) -> Self:
         """Open the interface with this name."""
         index = index_of(name)
-        transport = Netlink(index)
+        transport = Netlink(index if alone else None)
         try:
             family = family_of(transport.ask(family_request(0)))
             if family is None:

@@ -26,14 +26,14 @@ _SO_SNDBUFFORCE, _SO_RCVBUFFORCE = 32, 33
 
 
 class Netlink:
-    """Generic netlink sockets, the first of which is the lock on the interface with this index."""
+    """Generic netlink sockets, the first of which is the lock on the interface with this index, if any."""
 
-    def __init__(self, interface_index: int) -> None:
+    def __init__(self, interface_index: int | None) -> None:
         self.buffer = bytearray(LARGEST_MESSAGE)
         self._small = min(os.sysconf("SC_PAGE_SIZE"), 8192)
         self._dumps: dict[int, socket.socket] = {}
         self._dumping = False
-        self._commands = lock(interface_index)
+        self._commands = _socket(0) if interface_index is None else lock(interface_index)
 
     def ask(self, message: bytes) -> bytes:
         """Send a message that has one answer, and return it."""

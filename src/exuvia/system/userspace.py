@@ -30,14 +30,16 @@ class Process:
             self._process.wait()
 
 
-def start(interface: str) -> Process:
+def start(interface: str, *, lasting: bool = False) -> Process:
     """
-    Make an interface by wireguard-go and return its process, which ends when ours does.
+    Make an interface by wireguard-go and return its process.
 
-    InterfaceUnavailable if it is not installed, or does not come up.
+    It ends when ours does, unless it is to be lasting: then it ends when its interface is
+    deleted. InterfaceUnavailable if it is not installed, or does not come up.
     """
     # In the foreground: as a daemon it would keep our pipes open for ever. Its log names peers.
-    command = ("setpriv", "--pdeathsig", "TERM", "wireguard-go", "-f", interface)
+    bound = () if lasting else ("setpriv", "--pdeathsig", "TERM")
+    command = (*bound, "wireguard-go", "-f", interface)
     environment = {**os.environ, "LOG_LEVEL": "silent"}
     try:
         process = subprocess.Popen(
@@ -46,6 +48,7 @@ def start(interface: str) -> Process:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
+            start_new_session=lasting,
         )
     except FileNotFoundError as error:
         raise InterfaceUnavailable(f"the command {error.filename} is missing") from None

@@ -1,0 +1,42 @@
+"""What a gateway says on its standard error and output: lines that tell of nobody."""
+
+import re
+import sys
+import traceback
+from collections.abc import Callable
+from math import inf
+from types import TracebackType
+
+REPEAT_AFTER = 600.0
+"""Seconds for which the same alarm is not said again."""
+
+
+def say(text: str) -> None:
+    """Say a line for whoever runs the gateway."""
+    print(f"exuvia gateway: {text}", file=sys.stderr, flush=True)
+
+
+class Alarms:
+    """Says what somebody should look at, and not more often than somebody would."""
+
+    def __init__(self, now: Callable[[], float], *, tell: Callable[[str], None] = say) -> None:
+        self._now = now
+        self._tell = tell
+        self._said: dict[str, float] = {}
+
+    def raise_(self, text: str) -> None:
+        """Say it, unless it was said a moment ago, be it with other numbers."""
+        now, kind = self._now(), re.sub(r"\d+", "#", text)
+        if now - self._said.get(kind, -inf) >= REPEAT_AFTER:
+            self._said[kind] = now
+            self._tell(f"alarm: {text}")
+
+
+def hide_values(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Report a mistake of ours by its place only: what an exception says may be about somebody."""
+    if isinstance(error, BaseExceptionGroup):
+        for each in error.exceptions:
+            hide_values(type(each), each, each.__traceback__)
+        return
+    places = [f"{frame.filename.rpartition('/')[2]}:{frame.lineno}" for frame in traceback.extract_tb(trace)]
+    say(f"internal error: {kind.__name__} at {' < '.join(reversed(places[-4:]))}")
