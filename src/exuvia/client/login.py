@@ -93,8 +93,11 @@ async def _get_ready(folder: StateFolder, control: ControlPlane, say: Say) -> No
     state, device, _, grant = folder.require()
     say(f"logged in: this device is called {device.name}")
     try:
-        files.write(folder.known, (await learn(control, state.control, device.token)).encode())
-        if not await control.applied(device.token, grant):
+        known = await learn(control, state.control, device.token)
+        files.write(folder.known, known.encode())
+        if not known.gateways:
+            say("the control plane has no gateway yet")
+        elif not await control.applied(device.token, grant):
             say("not every gateway knows the new key yet: `exuvia client up` waits for them")
     except Unavailable as error:
         say(f"what gateways there are is not known yet: {error}")
