@@ -38,9 +38,14 @@ while True:
     connection.close()
 """
 ASK = "import socket; print(socket.create_connection(('192.0.2.2', 80), timeout=10).recv(99).decode())"
-NOTHING_COMES_BACK = (
-    "table inet deaf { chain input { type filter hook input priority 0; udp sport 51820 drop; } }"
-)
+NOTHING_COMES_BACK = """
+table inet deaf {
+  chain input {
+    type filter hook input priority 0
+    udp sport 51820 drop
+  }
+}
+"""
 
 
 def tell_story() -> None:
@@ -95,7 +100,7 @@ class Story:
             *("control", "serve", "--listen", f"{CONTROL_HOST}:8443", "--database", self._database),
             *("--tls-cert", self._file("cert.pem"), "--tls-key", self._file("key.pem")),
         )
-        serve.wait_until_ready()
+        serve.wait_until_it_says("ready")
         created = self._world.exuvia("control", "account", "create", "--database", self._database)
         self._account = created.strip()
         self._teller.seen("`exuvia account create` printed an account number; only its keyed hash is kept")
@@ -113,7 +118,7 @@ class Story:
                 *("--token-file", self._file(f"{gateway.name}.token"), "--interface", gateway.interface),
                 *("--listen-port", "51820", "--nat", "eth0"),
             )
-            daemon.wait_until_ready()
+            daemon.wait_until_it_says("ready")
             self._teller.seen(
                 f"{gateway.name}: {gateway.interface} is up; its private key was never on a disk"
             )
@@ -132,7 +137,7 @@ class Story:
     def _surf(self) -> None:
         self._teller.step("Alice and Bob connect to amsterdam and surf through it")
         for name in ("alice", "bob"):
-            self._connect(name)
+            self._connect(name).wait_until_it_says("connected")
             self._teller.wait(f"{name}'s ping", partial(self._pings, name), at_most=20)
             if self._world.run(name, sys.executable, "-c", ASK).strip() != AMSTERDAM.address:
                 raise StepFailed(f"the web server saw {name} come from elsewhere than the gateway")

@@ -139,12 +139,12 @@ class Running:
         """All that it has printed."""
         return self._log.read_text(errors="replace")
 
-    def wait_until_ready(self, timeout: float = 30) -> None:
-        """Wait until it has printed that it is ready; StepFailed if it ends or does not say so."""
+    def wait_until_it_says(self, word: str, timeout: float = 30) -> None:
+        """Wait until it has printed this word; StepFailed if it ends or does not say so."""
         end = time.monotonic() + timeout
-        while "ready" not in self.printed:
+        while word not in self.printed:
             if self._process.poll() is not None or time.monotonic() > end:
-                raise StepFailed(f"exuvia {self.what} on {self.host} did not get ready")
+                raise StepFailed(f"exuvia {self.what} on {self.host} did not say {word!r}")
             time.sleep(0.02)
 
     def require_alive(self, what: str) -> None:
