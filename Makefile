@@ -23,6 +23,9 @@ soak: develop  ## run the long tests: thousands of kills, a virtual month, an ho
 kernel:  ## build the kernel that tests run on, if it isn't there yet
 	$(PYTHON) tools/kernel --build
 
+pages: develop  ## write the pages of docs/ that say what the code says
+	.venv/bin/python tools/pages
+
 pins: develop  ## choose anew the versions of everything that is installed
 	tools/pins
 
@@ -36,5 +39,5 @@ ready:
 develop:
 	@$(PYTHON) tools/setup develop
 
-.PHONY: help demo test check bench soak kernel pins clean ready develop
+.PHONY: help demo test check bench soak kernel pages pins clean ready develop
 .DEFAULT_GOAL := help
