@@ -117,7 +117,7 @@ async def start() -> None:
     async with engine.begin() as connection:
         await connection.run_sync(Base.metadata.create_all)
     async with sessions() as opened:
-        with open(os.environ["BENCH_NUMBERS"]) as file:
+        with open(os.environ["BENCH_NUMBERS"]) as file:  # noqa: ASYNC230
             opened.add_all(Account(number=line.strip()) for line in file)
         await opened.commit()
 

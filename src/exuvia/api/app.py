@@ -92,6 +92,8 @@ async def _body(headers: dict[bytes, bytes], receive: Receive) -> bytes:
     if media_type != _JSON:
         raise problems.WrongMediaType("send it as application/json")
     declared = headers.get(b"content-length", b"0")
+    if not declared.isdigit():
+        raise InvalidRequest("the length of the body can't be read")
     if len(declared) > 9 or int(declared) > LONGEST_BODY:
         raise problems.TooLarge(f"a body may have {LONGEST_BODY} bytes")
     body = bytearray()

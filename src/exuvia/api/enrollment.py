@@ -3,7 +3,7 @@
 import re
 from ipaddress import ip_address
 
-from exuvia.api.gateways import refresh
+from exuvia.api.gateways import reread
 from exuvia.api.routes import Call
 from exuvia.errors import InvalidRequest
 from exuvia.messages import EnrollGateway, GatewayEnrolled, GatewaySummary
@@ -23,7 +23,7 @@ async def enroll_gateway(call: Call) -> GatewayEnrolled:
     made = token(new_secret(control.bits))
     gateway = _checked(call.body, control.hasher.gateway(made))
     await control.store.writer.run(lambda transaction: gateways.enroll(transaction, gateway))
-    await refresh(control)
+    await reread(control)
     return GatewayEnrolled(gateway.name, made)
 
 

@@ -24,7 +24,7 @@ async def hello(call: Call) -> GatewayWelcome:
         await control.store.writer.run(
             lambda transaction: gateways.present(transaction, gateway.name, key, lasting=said.lasting)
         )
-        await refresh(control)
+        await reread(control)
     control.fleet.hear(gateway.name, now=clock.boottime())
     pools = control.store.pools
     return GatewayWelcome(str(pools.pool4), str(pools.pool6), pools.gateway4(), pools.gateway6())
@@ -55,11 +55,11 @@ async def require_not_ahead(control: Control, gateway: Gateway, claimed: Positio
         )
         if not gateway.ahead:
             await control.store.writer.run(lambda transaction: gateways.mark_ahead(transaction, gateway.name))
-            await refresh(control)
+            await reread(control)
         raise
 
 
-async def refresh(control: Control) -> None:
+async def reread(control: Control) -> None:
     """Take over what the database knows of gateways."""
     control.fleet.replace(await control.store.reader.run(gateways.enrolled))
 

@@ -25,7 +25,8 @@ class Protocol(HttpToolsProtocol):
     """One connection."""
 
     _head = 0
-    _incomplete = True
+    _began = False
+    """Whether the first byte of a request has come, and not yet its last."""
     _deadline: asyncio.TimerHandle | None = None
     _refusal: Kind = _MALFORMED
 
@@ -43,16 +44,16 @@ class Protocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Read on, and see to it that a request that has begun also ends."""
         super().data_received(data)
-        if self._incomplete and self._deadline is None:
+        if self._began and self._deadline is None:
             self._watch()
-        elif not self._incomplete and self._deadline is not None:
+        elif not self._began and self._deadline is not None:
             self._unwatch()
 
     def on_message_begin(self) -> None:
         """Begin to count."""
         super().on_message_begin()
         self._head = 0
-        self._incomplete = True
+        self._began = True
         self.scope["abort"] = self.transport.abort  # type: ignore[typeddict-unknown-key]
 
     def on_url(self, url: bytes) -> None:
@@ -67,12 +68,15 @@ class Protocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """Note that a request has arrived whole."""
-        self._incomplete = False
+        self._began = False
         super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:
-        """Explain and close."""
-        self._refuse(self._refusal)
+        """Explain and close, unless what is malformed comes after an answer that is under way."""
+        if self._is_answered() or (self.cycle is not None and not self.cycle.response_complete):
+            self.transport.close()
+        else:
+            self._refuse(self._refusal)
 
     def _count(self, length: int) -> None:
         self._head += length + 4
@@ -81,20 +85,27 @@ class Protocol(HttpToolsProtocol):
             raise _HeadTooLarge
 
     def _watch(self) -> None:
-        self._deadline = self.loop.call_later(SLOWEST_REQUEST, self._refuse, _TOO_SLOW)
+        self._deadline = self.loop.call_later(SLOWEST_REQUEST, self._give_up)
 
     def _unwatch(self) -> None:
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
 
-    def _refuse(self, kind: Kind) -> None:
+    def _give_up(self) -> None:
         self._deadline = None
-        if self.transport.is_closing():
-            return
-        answering = self.cycle is not None and not self.cycle.response_complete
-        if not (answering and self.cycle.response_started):
+        if self._began and not self._is_answered():
+            self._refuse(_TOO_SLOW)
+        else:
+            self.transport.close()
+
+    def _is_answered(self) -> bool:
+        """Return whether an answer to the request that is coming in has begun."""
+        return self.cycle is not None and self.cycle.scope is self.scope and self.cycle.response_started
+
+    def _refuse(self, kind: Kind) -> None:
+        if not self.transport.is_closing():
             body = problems.document(kind)
             head = b"".join(b"%s: %s\r\n" % header for header in problems.headers(kind, body))
             self.transport.write(STATUS_LINE[kind.status] + head + b"connection: close\r\n\r\n" + body)
-        self.transport.close()
+            self.transport.close()

@@ -33,10 +33,10 @@ class Upkeep:
         """The day whose expired accounts have lost their keys."""
 
     async def run(self) -> None:
-        """Look after everything, once a second or as often as erasure asks for it."""
+        """Look after everything, once a second and when erasure is due."""
         while True:
             await self.look_after(now=clock.boottime())
-            await asyncio.sleep(min(_TICK, self._ages.interval))
+            await asyncio.sleep(max(0.0, min(_TICK, self._next_erasure - clock.boottime())))
 
     async def look_after(self, *, now: float) -> None:
         """Do what is due."""

@@ -49,7 +49,7 @@ def show(database: str, id: str | None, as_json: bool) -> None:
 @database_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def list_(database: str, as_json: bool) -> None:
-    """List all accounts, in the order of their random ids."""
+    """List all accounts, in an order that tells nothing."""
     operator, found, after = Operator(database), list[AccountSummary](), ""
     while page := operator.ask(
         "GET", f"/v1/admin/accounts?limit={_PAGE}&after={after}", gives=list[AccountSummary]

@@ -77,14 +77,12 @@ def register(transaction: Transaction, wish: Registration) -> Registered:
     owner = _owner(transaction, wish.public_key)
     if owner is not None and owner.account_id == account.id:
         return _register_again(transaction, owner, wish)
-    names = [
-        name for (name,) in transaction.execute("SELECT name FROM device WHERE account_id = ?", (account.id,))
-    ]
-    if not has_room(len(names), account.device_limit):
-        raise DeviceLimitReached("the account has as many devices as it may have: log one out first")
+    names, useless = _room_for_another(transaction, account)
     if owner is not None:
         raise KeyRefused(KEY_REFUSED)
     peer = _new_peer(transaction, wish)
+    if useless is not None:
+        transaction.execute("DELETE FROM device WHERE account_id = ? AND id = ?", (account.id, useless))
     id = wish.bits(8 * ID_LENGTH).to_bytes(ID_LENGTH, "big")
     name = draw_name(names, wish.bits)
     transaction.execute("INSERT INTO device VALUES (?, ?, ?, ?)", (account.id, id, name, wish.secret_hash))
@@ -187,6 +185,26 @@ def _owner(transaction: Transaction, public_key: PublicKey) -> _Owner | None:
         (public_key,),
     ).fetchone()
     return None if row is None else _Owner(*row)
+
+
+def _room_for_another(transaction: Transaction, account: _Account) -> tuple[list[str], bytes | None]:
+    """
+    Return the names of the account's devices, and one to delete if there are as many as may be.
+
+    Only a device that a suspension or a new epoch left without a key makes room for another;
+    DeviceLimitReached if there is none.
+    """
+    names = transaction.execute("SELECT name FROM device WHERE account_id = ?", (account.id,)).fetchall()
+    useless = None
+    if not has_room(len(names), account.device_limit):
+        useless = transaction.execute(
+            "SELECT id FROM device WHERE account_id = ?1 AND NOT EXISTS "
+            "(SELECT 1 FROM key WHERE account_id = ?1 AND device_id = device.id) LIMIT 1",
+            (account.id,),
+        ).fetchone()
+        if useless is None:
+            raise DeviceLimitReached("the account has as many devices as it may have: log one out first")
+    return [name for (name,) in names], useless[0] if useless else None
 
 
 def _register_again(transaction: Transaction, owner: _Owner, wish: Registration) -> Registered:

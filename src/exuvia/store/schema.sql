@@ -1,6 +1,11 @@
 -- All that the control plane remembers; docs/privacy.md says why, how long and who sees it.
 -- Tables are WITHOUT ROWID and their keys random: no order of insertion is stored anywhere.
 
+CREATE TABLE migration (               -- made by store/migrate.py
+    number INTEGER NOT NULL PRIMARY KEY,
+    checksum TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE meta (
     one INTEGER NOT NULL PRIMARY KEY CHECK (one = 1),
     epoch TEXT NOT NULL,              -- random; names this incarnation of the database

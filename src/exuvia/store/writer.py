@@ -6,6 +6,7 @@ the larger the groups.
 """
 
 import asyncio
+import contextlib
 import queue
 import sqlite3
 import threading
@@ -14,12 +15,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from exuvia.errors import ExuviaError
+from exuvia.errors import ExuviaError, StoreUnavailable
 from exuvia.store import database
 from exuvia.wg.peers import TunnelPeer
 
 T = TypeVar("T")
 LARGEST_GROUP = 256
+LONGEST_QUEUE = 20_000
+"""Operations that may wait; more are refused at once, rather than late."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +112,8 @@ class Writer:
         An operation refuses before it writes; what it raises is raised here, and leaves the
         others of its group alone. StoreUnavailable: the database has a fault, nothing was done.
         """
+        if self._jobs.qsize() > LONGEST_QUEUE:
+            raise StoreUnavailable("too much is waiting to be written")
         answer: asyncio.Future[T] = self._loop.create_future()
         self._jobs.put(_Job(answer, operation=operation))
         return await answer
@@ -149,12 +154,9 @@ class Writer:
         assert job.alone is not None  # noqa: S101
         try:
             job.result = job.alone(self._connection)
-        except sqlite3.Error as error:
-            self._roll_back()
-            job.error = database.unavailable(error)
         except Exception as error:
             self._roll_back()
-            job.error = error
+            job.error = _translated(error)
         return []
 
     def _commit(self, group: list[_Job]) -> list[Committed]:
@@ -167,10 +169,10 @@ class Writer:
             if len(group) > 1:
                 return [commit for job in group for commit in self._commit([job])]
             group[0].error = spoilt.__cause__
-        except sqlite3.Error as error:
+        except Exception as error:
             self._roll_back()
             for job in group:
-                job.error = database.unavailable(error)
+                job.error = _translated(error)
         return []
 
     def _transact(self, group: list[_Job]) -> Committed | None:
@@ -198,8 +200,10 @@ class Writer:
             job.error = error
 
     def _roll_back(self) -> None:
-        if self._connection.in_transaction:
-            self._connection.execute("ROLLBACK")
+        # Should this fail too, the next BEGIN will, and is answered the same way.
+        with contextlib.suppress(sqlite3.Error):
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
 
     def _answer(self, group: list[_Job], commits: list[Committed]) -> None:
         for committed in commits:
@@ -211,3 +215,7 @@ class Writer:
                 job.answer.set_result(job.result)
             else:
                 job.answer.set_exception(job.error)
+
+
+def _translated(error: Exception) -> Exception:
+    return database.unavailable(error) if isinstance(error, sqlite3.Error) else error
