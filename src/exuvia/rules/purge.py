@@ -22,6 +22,7 @@ CAP = 180.0
 """Seconds after which a stale peer goes even if it still receives: somebody is replaying (C)."""
 
 SHORTEST_WAIT = 0.25
+USUAL_WAIT = 0.75
 LONGEST_WAIT = 1.0
 LONGEST_WAIT_OF_MANY = 10.0
 MANY_PEERS = 10_000
@@ -124,9 +125,9 @@ class Watch:
         `began` and `took` are those of the look that has just ended, `peers` all it found.
         """
         many = peers > MANY_PEERS
-        longest = LONGEST_WAIT_OF_MANY if many else LONGEST_WAIT
         affordable = took / (SHARE_OF_A_CORE_FOR_MANY if many else SHARE_OF_A_CORE)
+        longest = LONGEST_WAIT_OF_MANY if many else LONGEST_WAIT
         soonest = began + min(max(affordable, took + SHORTEST_WAIT), longest)
-        latest = began + max(LONGEST_WAIT, soonest - began)
+        latest = max(began + (LONGEST_WAIT if many else USUAL_WAIT), soonest)
         due = self._nearest if self._nearest is not None else latest
         return min(max(due, soonest), latest)
