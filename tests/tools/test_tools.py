@@ -108,3 +108,17 @@ def test_the_kernel_runner_refuses_wrong_usage(arguments: list[str]) -> None:
 
     assert done.returncode == 2
     assert "tools/kernel: error:" in done.stderr
+
+
+def test_every_long_script_is_in_a_batch(tool: Load) -> None:
+    """Each module of bench/ and tests/soak/ that can be called is, and each that is called exists."""
+    batch = tool("batch")
+    called = {module.split()[0] for scripts in batch.SCRIPTS.values() for _, module in scripts.values()}
+    callable_modules = {
+        ".".join(path.relative_to(batch.ROOT).with_suffix("").parts)
+        for folder in ("bench", "tests/soak")
+        for path in (batch.ROOT / folder).glob("*.py")
+        if "\ndef main(" in path.read_text()
+    }
+
+    assert called == callable_modules
