@@ -98,6 +98,20 @@ def test_only_chosen_peers_are_read() -> None:
     assert [one.peer.public_key for one in found] == [key(17), key(170)]
 
 
+@given(st.lists(peers(), max_size=12, unique_by=lambda one: one.public_key), st.data())
+def test_reading_some_agrees_with_reading_all(given_peers: list[Peer], data: st.DataObject) -> None:
+    """Whoever is passed over, split or not, the chosen ones are read just as well, and all are counted."""
+    chosen = data.draw(
+        st.sets(st.sampled_from(given_peers or [peer(0)]).map(lambda one: bytes(one.public_key)))
+    )
+    datagrams = dump([kernel_peer(one) for one in given_peers], size=data.draw(st.sampled_from([500, 3_776])))
+    reading = Configurations(SEQUENCE, chosen)
+    found = [one.peer for datagram in datagrams for one in reading.feed(datagram, len(datagram))]
+
+    assert found == [one for one in given_peers if one.public_key in chosen]
+    assert reading.peers == len(given_peers)
+
+
 def test_a_configuration_comes_with_what_there_is_to_forget() -> None:
     """Who purges by a configuration sees in the same reading whether the peer has just come back."""
     state = {"handshake": 1_700_000_000_000_000_005, "rx": 148, "tx": 92, "endpoint": ENDPOINT6}

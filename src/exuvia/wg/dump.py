@@ -92,6 +92,7 @@ class Scan:
     def __init__(self, sequence: int) -> None:
         self.dump = Dump(sequence)
         self.peers = 0
+        self._layout = _LAYOUTS[0]
 
     def feed(self, buffer: bytearray, length: int) -> list[Sighting]:
         """
@@ -108,26 +109,48 @@ class Scan:
         return sightings
 
     def _peers(self, buffer: bytearray, position: int, end: int, sightings: list[Sighting]) -> None:
+        layout = self._layout
         while position + 4 <= end:
-            length = buffer[position] | buffer[position + 1] << 8 if _LITTLE else _header(buffer, position)[0]
-            for shape in _SHAPES.get(length, ()):
-                stop = shape.run(buffer, position, end)
-                if stop > position:
-                    self.peers += (stop - position) // length
-                    shape.read(buffer, position, stop, sightings)
-                    position = stop
-                    break
-            else:
-                if length < 4 or position + length > end:
-                    raise garbled()
-                entry = _any_order(buffer, position + 4, position + length)
-                if entry is not None:
-                    self.peers += 1
-                    if entry.endpoint or entry.handshake or entry.rx or entry.tx:
-                        sightings.append(entry)
-                position += length + 3 & ~3
+            stop = self._run(layout, buffer, position, end, sightings)
+            if stop == position:
+                length, _ = _header(buffer, position)
+                layout = self._layout = _LAYOUT_OF.get(length, layout)
+                stop = self._run(layout, buffer, position, end, sightings)
+                if stop == position:
+                    stop = position + (length + 3 & ~3)
+                    if length < 4 or position + length > end:
+                        raise garbled()
+                    self._one(buffer, position + 4, position + length, sightings)
+            position = stop
         if position != end:
             raise garbled()
+
+    def _run(
+        self, layout: "_Layout", buffer: bytearray, position: int, end: int, sightings: list[Sighting]
+    ) -> int:
+        """Read peers that are laid out as usual, clean ones first; return where they end."""
+        run = layout.match(buffer, position, end)
+        if run is None:
+            return position
+        clean, with4, with6 = run.span(1)[0], run.span(2)[0], run.end()
+        self.peers += (clean - position) // layout.clean
+        if clean == with6:
+            return clean
+        read, add = layout.numbers, sightings.append
+        for first, last, length in ((clean, with4, layout.with4), (with4, with6, layout.with6)):
+            self.peers += (last - first) // length
+            for start in range(first, last, length):
+                key, seconds, nanoseconds, tx, rx = read(buffer, start)
+                add(_sighting(Sighting, (key, seconds * 1_000_000_000 + nanoseconds, rx, tx, True)))
+        return with6
+
+    def _one(self, buffer: bytearray, start: int, end: int, sightings: list[Sighting]) -> None:
+        """Read a peer that is laid out differently, or what continues a split one."""
+        entry = _any_order(buffer, start, end)
+        if entry is not None:
+            self.peers += 1
+            if entry.endpoint or entry.handshake or entry.rx or entry.tx:
+                sightings.append(entry)
 
 
 def walk(buffer: bytearray, position: int, end: int) -> Iterator[tuple[int, int, int]]:
@@ -165,51 +188,49 @@ def _any_order(buffer: bytearray, start: int, end: int) -> Sighting | None:
     return Sighting(bytes(buffer[key : key + 32]), handshake, rx, tx, PeerAttribute.ENDPOINT in found)
 
 
-class _Shape:
+class _Layout:
     """
-    A peer's entry as today's kernels write it: one IPv4 and one IPv6 address, and one length.
+    Peers' entries as today's kernels write them, each with one IPv4 and one IPv6 address.
 
-    Nearly all peers of a gateway are of such a shape. A regular expression checks the
-    headers of a whole run of them, several times as fast as anything that looks at each from
-    Python; then a struct reads the numbers of the run, unless it is a run of clean peers.
+    Nearly all peers of a gateway are so. A regular expression checks the headers of a whole
+    run of them, several times as fast as anything that looks at each from Python: first
+    clean peers, then some with an IPv4 endpoint, then some with an IPv6 endpoint.
     """
 
-    def __init__(self, pads: tuple[bytes, bytes], endpoint: int | None, *, clean: bool) -> None:
-        before_tx, before_rx = pads
-        self._endpoint = endpoint is not None
-        self._clean = clean
-        address = b"" if endpoint is None else _head(PeerAttribute.ENDPOINT, endpoint) + bytes(endpoint)
-        self.length = _SHORTEST + len(before_tx) + len(before_rx) + len(address)
-        number = re.escape(bytes(8)) if clean else b".{8}"
-        entry = (
-            re.escape(_head(NLA_F_NESTED, self.length - 4) + _KEY) + b".{32}",
-            re.escape(_PRESHARED) + b".{32}" + re.escape(_HANDSHAKE) + number * 2,
-            re.escape(_KEEPALIVE) + b".{4}",
-            re.escape(before_tx + _TX) + number + re.escape(before_rx + _RX) + number,
-            re.escape(_VERSION + address[:4]) + b".{%d}" % len(address[4:]),
-            re.escape(_head(_ALLOWEDIPS, _TUNNEL_IPS)) + b".{%d}" % _TUNNEL_IPS,
+    def __init__(self, before_tx: bytes, before_rx: bytes) -> None:
+        self.clean = _SHORTEST + len(before_tx) + len(before_rx)
+        self.with4 = self.clean + 4 + _SOCKADDR_IN
+        self.with6 = self.clean + 4 + _SOCKADDR_IN6
+        pads = (before_tx, before_rx)
+        runs = (
+            _entries(self.clean, pads, re.escape(bytes(8)), b""),
+            _entries(self.with4, pads, b".{8}", _endpoint(_SOCKADDR_IN)),
+            _entries(self.with6, pads, b".{8}", _endpoint(_SOCKADDR_IN6)),
         )
-        self._match = re.compile(b"(?:" + b"".join(entry) + b")*+", re.DOTALL).match
-        rest = 8 + len(address) + 4 + _TUNNEL_IPS
-        layout = f"=8x32s40xqq8x{len(before_tx)}x4xQ{len(before_rx)}x4xQ{rest}x"
-        self._numbers = Struct(layout).iter_unpack
+        self.match = re.compile(b"()".join(runs), re.DOTALL).match
+        numbers = f"=8x32s40xqq8x{len(before_tx)}x4xQ{len(before_rx)}x4xQ"
+        self.numbers = Struct(numbers).unpack_from
 
-    def run(self, buffer: bytearray, position: int, end: int) -> int:
-        """Return where the run of such peers that begins here ends."""
-        found = self._match(buffer, position, end)
-        return found.end() if found else position
 
-    def read(self, buffer: bytearray, position: int, stop: int, sightings: list[Sighting]) -> None:
-        """Append what a run of such peers tells."""
-        if self._clean:
-            return
-        add, endpoint = sightings.append, self._endpoint
-        with memoryview(buffer) as whole, whole[position:stop] as entries:
-            for key, seconds, nanoseconds, tx, rx in self._numbers(entries):
-                # A run of peers without endpoint takes clean ones along.
-                if endpoint or seconds or nanoseconds or rx or tx:
-                    handshake = seconds * 1_000_000_000 + nanoseconds
-                    add(_sighting(Sighting, (key, handshake, rx, tx, endpoint)))
+def _entries(length: int, pads: tuple[bytes, bytes], number: bytes, endpoint: bytes) -> bytes:
+    """Return the pattern of any number of such entries, each of this length."""
+    before_tx, before_rx = pads
+    parts = (
+        re.escape(_head(NLA_F_NESTED, length - 4) + _KEY) + b".{32}",
+        re.escape(_PRESHARED) + b".{32}",
+        re.escape(_HANDSHAKE) + number * 2,
+        re.escape(_KEEPALIVE) + b".{4}",
+        re.escape(before_tx + _TX) + number,
+        re.escape(before_rx + _RX) + number,
+        re.escape(_VERSION) + endpoint,
+        re.escape(_head(_ALLOWEDIPS, _TUNNEL_IPS)) + b".{%d}" % _TUNNEL_IPS,
+    )
+    return b"(?:" + b"".join(parts) + b")*+"
+
+
+def _endpoint(length: int) -> bytes:
+    """Return the pattern of any endpoint of this length."""
+    return re.escape(_head(PeerAttribute.ENDPOINT, length)) + b".{%d}" % length
 
 
 def _head(kind: int, payload: int) -> bytes:
@@ -231,7 +252,8 @@ _VERSION = attribute(PeerAttribute.PROTOCOL_VERSION, (1).to_bytes(4, sys.byteord
 _ALLOWEDIPS = PeerAttribute.ALLOWEDIPS | NLA_F_NESTED
 _TUNNEL_IPS = 28 + 40
 _SHORTEST = 208
-_LITTLE = sys.byteorder == "little"
+_SOCKADDR_IN = 16
+_SOCKADDR_IN6 = 28
 _TIME = Struct("=qq").unpack_from
 _COUNT = Struct("=Q").unpack_from
 _LENGTHS: dict[int, int] = {
@@ -243,13 +265,9 @@ _LENGTHS: dict[int, int] = {
     PeerAttribute.TX_BYTES: 8,
 }
 _PAD = ATTRIBUTE_HEADER.pack(4, PeerAttribute.UNSPEC)
-_PADS = ((b"", b""), (_PAD, _PAD), (b"", _PAD))
+_LAYOUTS = (_Layout(b"", b""), _Layout(_PAD, _PAD), _Layout(b"", _PAD))
 """
 Some machines put an empty attribute before a 64-bit counter that would otherwise not be
 aligned (nla_put_u64_64bit); whether before one or both depends on where the peer lies.
 """
-_SHAPES: dict[int, list[_Shape]] = {}
-for _pads in _PADS:
-    for _endpoint, _clean in ((None, True), (None, False), (16, False), (28, False)):
-        _shape = _Shape(_pads, _endpoint, clean=_clean)
-        _SHAPES.setdefault(_shape.length, []).append(_shape)
+_LAYOUT_OF = {length: layout for layout in _LAYOUTS for length in (layout.clean, layout.with4, layout.with6)}

@@ -37,17 +37,29 @@ class Configurations:
         self.dump = Dump(sequence)
         self.peers = 0
         self._wanted = wanted
+        self._passed_over = b""
         self._merge = _Merge()
 
     def feed(self, buffer: bytearray, length: int) -> list[Configured]:
         """Return the chosen peers of which this datagram tells, or completes, the configuration."""
         read = []
         for position, end in _peers(self.dump, buffer, length):
-            complete = self._merge.entry(_Entry(buffer, position, end))
-            read += self._chosen(complete)
+            key = bytes(buffer[position + 8 : position + 40])
+            if self._is_passed_over(key, buffer, position):
+                read += self._chosen(self._merge.end())
+                self._passed_over = key
+                self.peers += 1
+            elif key != self._passed_over:
+                read += self._chosen(self._merge.entry(_Entry(buffer, position, end)))
         if self.dump.done:
             read += self._chosen(self._merge.end())
         return read
+
+    def _is_passed_over(self, key: bytes, buffer: bytearray, position: int) -> bool:
+        """Whether nobody wants the peer that begins here; if it can't be told at a glance, no."""
+        at = buffer.startswith
+        unwanted = self._wanted is not None and key not in self._wanted
+        return unwanted and at(_KEY, position + 4) and at(_PRESHARED, position + 40)
 
     def _chosen(self, entry: "_Entry | None") -> list[Configured]:
         if entry is None:
