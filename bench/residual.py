@@ -128,13 +128,10 @@ def _minus(after: list[float], before: list[float]) -> list[float]:
 
 def _cpu_seconds(pid: int) -> list[float]:
     """Return the CPU time of a process and of its children."""
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [_own_cpu_seconds(p) for p in (pid, *map(int, children))]
-
-
-def _own_cpu_seconds(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    stats = [file.read_text().rpartition(")")[2].split() for file in Path("/proc").glob("[0-9]*/stat")]
+    own = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    family = [own, *(fields for fields in stats if int(fields[1]) == pid)]
+    return [(int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK") for fields in family]
 
 
 def _interface() -> Fleet:
