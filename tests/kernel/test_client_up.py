@@ -14,7 +14,7 @@ import pytest
 
 from exuvia.client.state import FORMAT, ClientState, StateFolder
 from exuvia.errors import StateNotSaved
-from exuvia.testing.home import FIRST_RESOLV_CONF, RESOLVER, WEB, WEB6, Client, World
+from exuvia.testing.home import CONTROL, FIRST_RESOLV_CONF, RESOLVER, WEB, WEB6, Client, World
 
 
 @pytest.fixture
@@ -50,6 +50,7 @@ def test_up_and_down(world: World) -> None:
     told = world.status()
     assert (told["state"], told["gateway"], told["interface"]) == ("connected", "gw1", "exuvia0")
     assert told["kill_switch"] is True
+    assert CONTROL not in world.home.run("nft", "list", "ruleset")
     assert 0 <= told["handshake_age"] < 60
 
     assert client.terminate() == 0
@@ -75,6 +76,18 @@ def test_an_unknown_gateway_changes_nothing(world: World) -> None:
     assert done.returncode == 1
     assert "gw1, gw2" in done.stderr
     assert network_of(world) == before
+
+
+def test_what_is_closed_stays_closed(world: World) -> None:
+    """If `up` fails after an earlier client was killed, the kill switch is not opened by that."""
+    client = world.up("--gateway", "gw1")
+    client.wait_for("connected to gw1")
+    client.kill()
+    done = world.client("up", "--gateway", "gw3")
+
+    assert done.returncode == 1
+    assert "`exuvia client down` opens it" in done.stdout
+    assert world.status()["state"] == "closed"
 
 
 def test_an_idle_device_may_be_forgotten(world: World) -> None:
@@ -205,6 +218,16 @@ def test_a_foreign_interface_is_left_alone(world: World) -> None:
     assert network_of(world) == before
 
 
+def test_a_tunnel_that_can_not_be_made(world: World) -> None:
+    """If the first attempt fails on this machine itself, the kill switch does not stay closed for it."""
+    world.home.ip("link property add dev eth0 altname exuvia0")
+    before = network_of(world)
+    done = world.client("up", "--gateway", "gw1", "--interface", "exuvia0")
+
+    assert done.returncode == 1
+    assert network_of(world) == before
+
+
 def test_the_interface_goes_away(world: World) -> None:
     """If somebody deletes the interface, the client makes it anew and is connected again."""
     client = world.up("--gateway", "gw1")
@@ -262,9 +285,10 @@ def test_names_left_alone_if_asked(world: World) -> None:
     assert world.resolv_conf() == FIRST_RESOLV_CONF
 
 
-def test_without_ipv6(world: World) -> None:
-    """Where IPv6 is switched off the tunnel carries IPv4 alone."""
-    world.home.run("sysctl", "-qw", "net.ipv6.conf.all.disable_ipv6=1")
+@pytest.mark.parametrize("where", ["all", "default"])
+def test_without_ipv6(world: World, where: str) -> None:
+    """Where IPv6 is switched off, or for new interfaces only, the tunnel carries IPv4 alone."""
+    world.home.run("sysctl", "-qw", f"net.ipv6.conf.{where}.disable_ipv6=1")
     client = world.up("--gateway", "gw1")
     client.wait_for("connected to gw1")
     assert world.pings()

@@ -42,7 +42,11 @@ def surfing(world: World) -> Iterator[None]:
 
 
 def test_a_gateway_with_a_new_key(world: World) -> None:
-    """If its gateway was made anew with another key, the client learns the key and is connected again."""
+    """If its gateway was made anew with another key, the client learns the key and is connected again.
+
+    Also where a strict reverse path filter judges the control plane's answers.
+    """
+    world.home.run("sysctl", "-qw", "net.ipv4.conf.all.rp_filter=1", "net.ipv4.conf.eth0.rp_filter=1")
     client = world.up("--gateway", "gw1")
     client.wait_for("connected to gw1")
     with surfing(world):
@@ -98,6 +102,7 @@ def test_a_wire_that_comes_back(world: World) -> None:
         client.wait_for("no longer answers", seconds=400)
         time.sleep(3600)
         assert world.status()["state"] == "connecting"
+        assert client.printed.count("connected to gw1") == 1
         assert "exuvia_client" in world.home.run("nft", "list", "tables")
         world.internet.ip("link set to-home up")
         client.wait_for("connected to gw1", times=2, seconds=60)

@@ -70,7 +70,7 @@ class Network:
         self._tunnel.dial(gateway, key, grant.preshared_key, keepalive=keepalive)
         links.run([f"link set dev {self._interface} up"])
         for family, address in ((4, f"{grant.address4}/32"), (6, f"{grant.address6}/128")):
-            if family in _families():
+            if family in _families(self._interface):
                 links.run(
                     [
                         f"address replace {address} dev {self._interface}",
@@ -173,8 +173,10 @@ def _arp_ignore_before() -> int | None:
     return sysctl.read(_ARP_IGNORE)
 
 
-def _families() -> tuple[int, ...]:
-    return (4, 6) if sysctl.read("net/ipv6/conf/all/disable_ipv6") == 0 else (4,)
+def _families(interface: str | None = None) -> tuple[int, ...]:
+    """Return the address families that this kernel has, or that are switched on for an interface."""
+    off = sysctl.read(f"net/ipv6/conf/{interface or 'all'}/disable_ipv6")
+    return (4,) if off is None or (interface is not None and off) else (4, 6)
 
 
 def _mtu_towards(endpoint: Endpoint) -> int:
