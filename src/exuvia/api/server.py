@@ -76,9 +76,9 @@ async def _serve(
         stack.callback(upkeep.cancel)
         beside = files.beside(settings.database, ".sock")
         stack.callback(beside.unlink, missing_ok=True)
-        await stack.enter_async_context(_listening(plane.operators, local.bound(beside), None))
+        await stack.enter_async_context(listening(plane.operators, local.bound(beside), None))
         bound = _bound(settings.host, settings.port)
-        await stack.enter_async_context(_listening(plane.public, bound, context))
+        await stack.enter_async_context(listening(plane.public, bound, context))
         stack.callback(control.hub.close)  # goes first: streams end, then connections
         ready(_url(settings, bound.getsockname()[1]))
         stopping = asyncio.ensure_future(stop.wait())
@@ -88,7 +88,7 @@ async def _serve(
 
 
 @contextlib.asynccontextmanager
-async def _listening(
+async def listening(
     application: Application, sock: socket.socket, context: ssl.SSLContext | None
 ) -> AsyncIterator[None]:
     """Answer what comes to a socket; at the end answers under way are finished, for a while."""

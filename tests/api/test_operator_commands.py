@@ -1,0 +1,128 @@
+"""`exuvia account` and `exuvia gateway enroll`: through the running server, or without one."""
+
+import json
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from control_plane import COMMAND, Server, honest_key, server_in
+
+
+@pytest.fixture(params=["running", "stopped"])
+def control(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Server]:
+    """A database that is being served, and one that is not: commands do the same."""
+    with server_in(tmp_path) as server:
+        if request.param == "stopped":
+            server.stop()
+        yield server
+
+
+def run(server: Server, *words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    """Run an operator command."""
+    command = [*COMMAND, *words, "--database", server.database]
+    return subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=60)
+
+
+def said(server: Server, *words: str, stdin: str = "") -> str:
+    """Run an operator command that must succeed, and return what it prints."""
+    done = run(server, *words, stdin=stdin)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+def test_an_account_from_the_first_day_to_the_last(control: Server) -> None:
+    """Created, found by number and by id, suspended, resumed, cancelled; only the first prints the number."""
+    number = said(control, "account", "create", "--devices", "3", "--expires", "2199-12-31").strip()
+    assert re.fullmatch(r"([0-9A-HJKMNP-TV-Z]{4}-){6}[0-9A-HJKMNP-TV-Z]{4}", number)
+    shown = json.loads(said(control, "account", "show", "--json", stdin=f"{number}\n"))
+    assert shown == {
+        "id": shown["id"],
+        "state": "active",
+        "expires": "2199-12-31",
+        "devices": 0,
+        "device_limit": 3,
+    }
+    assert json.loads(said(control, "account", "list", "--json")) == [shown]
+    assert said(control, "account", "suspend", shown["id"]) == ""
+    table = said(control, "account", "list")
+    assert re.search(rf"{shown['id']}\s+suspended\s+2199-12-31\s+0 of 3", table)
+    assert said(control, "account", "resume", stdin=number.lower()) == ""
+    assert json.loads(said(control, "account", "show", shown["id"], "--json"))["state"] == "active"
+    assert said(control, "account", "cancel", shown["id"]) == ""
+    assert json.loads(said(control, "account", "list", "--json")) == []
+    gone = run(control, "account", "show", shown["id"])
+    assert (gone.returncode, gone.stderr) == (1, "exuvia: there is no such account\n")
+
+
+def test_an_account_works_whoever_created_it(control: Server) -> None:
+    """A number that was printed registers a device, once the control plane runs."""
+    number = said(control, "account", "create").strip()
+    if control.process is None:
+        control.start()
+
+    assert control.register(number).revision == 1
+
+
+@pytest.mark.parametrize(
+    "words", [["--devices", "0"], ["--expires", "2000-01-01"], ["--expires", "tomorrow"]]
+)
+def test_impossible_accounts_are_refused_in_one_line(control: Server, words: list[str]) -> None:
+    """Exit status 1, nothing on standard output, and what would be possible."""
+    done = run(control, "account", "create", *words)
+
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+
+
+def test_a_gateway_is_enrolled_once(control: Server) -> None:
+    """The token alone is printed; a name that exists already is refused."""
+    words = [
+        "gateway",
+        "enroll",
+        "se1",
+        "--endpoint",
+        "gw.example:51820",
+        "--country",
+        "SE",
+        "--city",
+        "Malmö",
+    ]
+    token = said(control, *words).strip()
+    again = run(control, *words)
+    if control.process is None:
+        control.start()
+    hello = control.ask(
+        "PUT", "/v1/gateway", bearer=token, body={"public_key": honest_key(), "lasting": True}
+    )
+
+    assert re.fullmatch(r"[\w-]{43}", token)
+    assert (again.returncode, again.stdout) == (1, "")
+    assert "enrolled already" in again.stderr
+    assert hello.status == 200
+
+
+def test_a_number_that_nobody_has_is_not_found(control: Server) -> None:
+    """Nor is it repeated."""
+    for number in ("0000-0000-0000-0000-0000-0000-0000", "nonsense", ""):
+        done = run(control, "account", "suspend", stdin=number)
+        assert (done.returncode, done.stderr) == (1, "exuvia: there is no such account\n")
+
+
+def test_a_folder_that_does_not_exist_is_not_made(tmp_path: Path) -> None:
+    """A typing error in the path makes no second database somewhere."""
+    command = [*COMMAND, "account", "create", "--database", f"sqlite:///{tmp_path}/typo/x.db"]
+    done = subprocess.run(command, capture_output=True, text=True)
+
+    assert (done.returncode, "no such folder" in done.stderr) == (1, True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_suspension_reaches_the_running_server_at_once(server: Server) -> None:
+    """When the command is done, the device's token says that the account is suspended."""
+    number = server.account()
+    device = server.register(number)
+    said(server, "account", "suspend", stdin=number)
+
+    assert server.ask("GET", "/v1/device", bearer=device.token).status == 403
