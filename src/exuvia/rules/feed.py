@@ -124,8 +124,8 @@ class Follower:
 
     @property
     def keep_until(self) -> float | None:
-        """When the last of the kept peers goes; None if none is kept."""
-        return max(self.kept.values(), default=None)
+        """When the last of the kept peers goes; None if none is kept, or could be by what was written down."""
+        return max(self.kept.values(), default=self._keep_until)
 
     def begin(self, position: Position, count: int, table: PeerTable) -> Staging:
         """
