@@ -7,7 +7,6 @@ but what is asked for: the purge scan takes public keys, times, counters, and wh
 endpoint is set. No endpoint and no private key ever becomes a Python object.
 """
 
-import re
 import sys
 from collections.abc import Iterator
 from struct import Struct
@@ -17,7 +16,6 @@ from exuvia.wg.attributes import (
     ATTRIBUTE_HEADER,
     GENERIC_HEADER,
     MESSAGE_HEADER,
-    NLA_F_NESTED,
     NLA_TYPE_MASK,
     NLM_F_DUMP_INTR,
     NLMSG_DONE,
@@ -25,8 +23,8 @@ from exuvia.wg.attributes import (
     NLMSG_MIN_TYPE,
     InterfaceAttribute,
     PeerAttribute,
-    attribute,
 )
+from exuvia.wg.layout import LAYOUT_OF, LAYOUTS, Layout
 from exuvia.wg.peers import Sighting
 
 LARGEST_MESSAGE = 32_768
@@ -92,7 +90,7 @@ class Scan:
     def __init__(self, sequence: int) -> None:
         self.dump = Dump(sequence)
         self.peers = 0
-        self._layout = _LAYOUTS[0]
+        self._layout = LAYOUTS[0]
 
     def feed(self, buffer: bytearray, length: int) -> list[Sighting]:
         """
@@ -114,7 +112,7 @@ class Scan:
             stop = self._run(layout, buffer, position, end, sightings)
             if stop == position:
                 length, _ = _header(buffer, position)
-                layout = self._layout = _LAYOUT_OF.get(length, layout)
+                layout = self._layout = LAYOUT_OF.get(length, layout)
                 stop = self._run(layout, buffer, position, end, sightings)
                 if stop == position:
                     stop = position + (length + 3 & ~3)
@@ -126,7 +124,7 @@ class Scan:
             raise garbled()
 
     def _run(
-        self, layout: "_Layout", buffer: bytearray, position: int, end: int, sightings: list[Sighting]
+        self, layout: Layout, buffer: bytearray, position: int, end: int, sightings: list[Sighting]
     ) -> int:
         """Read peers that are laid out as usual, clean ones first; return where they end."""
         run = layout.match(buffer, position, end)
@@ -188,72 +186,11 @@ def _any_order(buffer: bytearray, start: int, end: int) -> Sighting | None:
     return Sighting(bytes(buffer[key : key + 32]), handshake, rx, tx, PeerAttribute.ENDPOINT in found)
 
 
-class _Layout:
-    """
-    Peers' entries as today's kernels write them, each with one IPv4 and one IPv6 address.
-
-    Nearly all peers of a gateway are so. A regular expression checks the headers of a whole
-    run of them, several times as fast as anything that looks at each from Python: first
-    clean peers, then some with an IPv4 endpoint, then some with an IPv6 endpoint.
-    """
-
-    def __init__(self, before_tx: bytes, before_rx: bytes) -> None:
-        self.clean = _SHORTEST + len(before_tx) + len(before_rx)
-        self.with4 = self.clean + 4 + _SOCKADDR_IN
-        self.with6 = self.clean + 4 + _SOCKADDR_IN6
-        pads = (before_tx, before_rx)
-        runs = (
-            _entries(self.clean, pads, re.escape(bytes(8)), b""),
-            _entries(self.with4, pads, b".{8}", _endpoint(_SOCKADDR_IN)),
-            _entries(self.with6, pads, b".{8}", _endpoint(_SOCKADDR_IN6)),
-        )
-        self.match = re.compile(b"()".join(runs), re.DOTALL).match
-        numbers = f"=8x32s40xqq8x{len(before_tx)}x4xQ{len(before_rx)}x4xQ"
-        self.numbers = Struct(numbers).unpack_from
-
-
-def _entries(length: int, pads: tuple[bytes, bytes], number: bytes, endpoint: bytes) -> bytes:
-    """Return the pattern of any number of such entries, each of this length."""
-    before_tx, before_rx = pads
-    parts = (
-        re.escape(_head(NLA_F_NESTED, length - 4) + _KEY) + b".{32}",
-        re.escape(_PRESHARED) + b".{32}",
-        re.escape(_HANDSHAKE) + number * 2,
-        re.escape(_KEEPALIVE) + b".{4}",
-        re.escape(before_tx + _TX) + number,
-        re.escape(before_rx + _RX) + number,
-        re.escape(_VERSION) + endpoint,
-        re.escape(_head(_ALLOWEDIPS, _TUNNEL_IPS)) + b".{%d}" % _TUNNEL_IPS,
-    )
-    return b"(?:" + b"".join(parts) + b")*+"
-
-
-def _endpoint(length: int) -> bytes:
-    """Return the pattern of any endpoint of this length."""
-    return re.escape(_head(PeerAttribute.ENDPOINT, length)) + b".{%d}" % length
-
-
-def _head(kind: int, payload: int) -> bytes:
-    return ATTRIBUTE_HEADER.pack(4 + payload, kind)
-
-
 def garbled() -> GarbledAnswer:
     """Return the one error for a dump that can't be read; it repeats nothing of it."""
     return GarbledAnswer("what the interface says of its peers can't be read")
 
 
-_KEY = _head(PeerAttribute.PUBLIC_KEY, 32)
-_PRESHARED = _head(PeerAttribute.PRESHARED_KEY, 32)
-_HANDSHAKE = _head(PeerAttribute.LAST_HANDSHAKE_TIME, 16)
-_KEEPALIVE = _head(PeerAttribute.PERSISTENT_KEEPALIVE_INTERVAL, 2)
-_TX = _head(PeerAttribute.TX_BYTES, 8)
-_RX = _head(PeerAttribute.RX_BYTES, 8)
-_VERSION = attribute(PeerAttribute.PROTOCOL_VERSION, (1).to_bytes(4, sys.byteorder))
-_ALLOWEDIPS = PeerAttribute.ALLOWEDIPS | NLA_F_NESTED
-_TUNNEL_IPS = 28 + 40
-_SHORTEST = 208
-_SOCKADDR_IN = 16
-_SOCKADDR_IN6 = 28
 _TIME = Struct("=qq").unpack_from
 _COUNT = Struct("=Q").unpack_from
 _LENGTHS: dict[int, int] = {
@@ -264,10 +201,3 @@ _LENGTHS: dict[int, int] = {
     PeerAttribute.RX_BYTES: 8,
     PeerAttribute.TX_BYTES: 8,
 }
-_PAD = ATTRIBUTE_HEADER.pack(4, PeerAttribute.UNSPEC)
-_LAYOUTS = (_Layout(b"", b""), _Layout(_PAD, _PAD), _Layout(b"", _PAD))
-"""
-Some machines put an empty attribute before a 64-bit counter that would otherwise not be
-aligned (nla_put_u64_64bit); whether before one or both depends on where the peer lies.
-"""
-_LAYOUT_OF = {length: layout for layout in _LAYOUTS for length in (layout.clean, layout.with4, layout.with6)}

@@ -6,7 +6,7 @@ before anything is concluded from them.
 """
 
 import sys
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping
 from ipaddress import IPv4Network, IPv6Network
 from struct import Struct
 
@@ -14,16 +14,14 @@ from exuvia.wg.attributes import (
     AF_INET,
     AF_INET6,
     ATTRIBUTE_HEADER,
-    NLA_F_NESTED,
     AllowedIPAttribute,
     InterfaceAttribute,
     PeerAttribute,
-    attribute,
-    nest,
 )
 from exuvia.wg.dump import Dump, garbled, walk
 from exuvia.wg.interface import Comparison, Configured, Facts
 from exuvia.wg.keys import PresharedKey, PublicKey
+from exuvia.wg.layout import IPV4_FROM_END, IPV6_FROM_END, KEY, PRESHARED_KEY, TUNNEL_PEERS
 from exuvia.wg.peers import Network, Peer, Sighting, TunnelPeer
 
 _ORDER = sys.byteorder
@@ -79,17 +77,17 @@ class Tally:
         self._unseen = set(table)
         self._comparison = Comparison()
 
-    def equal(self, key: bytes) -> None:
-        """Count a peer of the table that is exactly so."""
-        self._unseen.discard(key)
-        self._comparison.equal += 1
+    def equal(self, keys: Collection[bytes]) -> None:
+        """Count peers of the table that are exactly so."""
+        self._unseen.difference_update(keys)
+        self._comparison.equal += len(keys)
 
     def add(self, peer: Peer) -> None:
         """Count any peer."""
         key = peer.public_key
         expected = self._table.get(key)
         if expected is not None and peer.same_as(expected.peer()):
-            self.equal(key)
+            self.equal((key,))
         elif expected is not None:
             self._unseen.discard(key)
             self._comparison.different.append(key)
@@ -126,17 +124,45 @@ class Comparing:
 
     def feed(self, buffer: bytearray, length: int) -> None:
         """Compare the peers of one datagram."""
-        for position, end in _peers(self.dump, buffer, length):
-            key = bytes(buffer[position + 8 : position + 40])
-            peer = self._table.get(key)
-            # The last entry of a datagram may go on in the next one.
-            if peer is not None and end < length and _is(peer, buffer, position, end):
-                self._settle(self._merge.end())
-                self._tally.equal(key)
-            else:
-                self._settle(self._merge.entry(_Entry(buffer, position, end)))
+        for position, end in _nests(self.dump, buffer, length):
+            while position + 4 <= end:
+                size, _ = _header(buffer, position)
+                stop = self._run(buffer, position, end, size)
+                if stop == position:
+                    if size < 4 or position + size > end:
+                        raise garbled()
+                    self._settle(self._merge.entry(_Entry(buffer, position, position + size)))
+                    stop += size + 3 & ~3
+                position = stop
+            if position != end:
+                raise garbled()
         if self.dump.done:
             self._settle(self._merge.end())
+
+    def _run(self, buffer: bytearray, position: int, end: int, size: int) -> int:
+        """Compare a run of peers that are laid out alike, inside the buffer; return where it ends."""
+        match = TUNNEL_PEERS.get(size)
+        run = match(buffer, position, end) if match else None
+        stop = run.end() if run else position
+        if stop == end and stop > position:
+            stop -= size  # the last peer of a message may go on in the next one
+        if stop > position:
+            self._settle(self._merge.end())
+        table, at, equal = self._table, buffer.startswith, []
+        for start in range(position, stop, size):
+            (key,) = _key_of(buffer, start)
+            peer = table.get(key)
+            if (
+                peer is not None
+                and at(peer[52:], start + PRESHARED_KEY)
+                and at(peer[32:36], start + size - IPV4_FROM_END)
+                and at(peer[36:52], start + size - IPV6_FROM_END)
+            ):
+                equal.append(key)
+            else:
+                self._tally.add(_Entry(buffer, start, start + size).configured().peer)
+        self._tally.equal(equal)
+        return stop
 
     def result(self) -> Comparison:
         """Return what was found; to be asked once the dump is done."""
@@ -163,31 +189,24 @@ def facts(buffer: bytearray, length: int, dump: Dump) -> Facts | None:
 
 def _peers(dump: Dump, buffer: bytearray, length: int) -> Iterator[tuple[int, int]]:
     """Yield start and end of each peer's entry in a datagram, its header included."""
-    for start, stop in dump.attributes(buffer, length):
-        for kind, position, last in walk(buffer, start, stop):
-            if kind != InterfaceAttribute.PEERS:
-                continue
-            while position + 4 <= last:
-                size, _ = _header(buffer, position)
-                end = position + size
-                if size < 4 or end > last:
-                    raise garbled()
-                yield position, end
-                position = end + 3 & ~3
-            if position != last:
+    for position, last in _nests(dump, buffer, length):
+        while position + 4 <= last:
+            size, _ = _header(buffer, position)
+            end = position + size
+            if size < 4 or end > last:
                 raise garbled()
+            yield position, end
+            position = end + 3 & ~3
+        if position != last:
+            raise garbled()
 
 
-def _is(peer: TunnelPeer, buffer: bytearray, position: int, end: int) -> bool:
-    """Whether an entry laid out as usual has exactly this peer's configuration."""
-    at = buffer.startswith
-    return (
-        at(_KEY, position + 4)
-        and at(_PRESHARED + peer[52:84], position + 40)
-        and at(_HANDSHAKE, position + 76)
-        and at(_NO_KEEPALIVE, position + 96)
-        and buffer.endswith(_BEFORE_IPV4 + peer[32:36] + _BEFORE_IPV6 + peer[36:52], position + 104, end)
-    )
+def _nests(dump: Dump, buffer: bytearray, length: int) -> Iterator[tuple[int, int]]:
+    """Yield start and end of the peers in each message of a datagram."""
+    for start, stop in dump.attributes(buffer, length):
+        for kind, first, last in walk(buffer, start, stop):
+            if kind == InterfaceAttribute.PEERS:
+                yield first, last
 
 
 class _Entry:
@@ -283,25 +302,6 @@ def _allowed_ip(buffer: bytearray, position: int, end: int) -> Network:
 
 
 _TIME = Struct("=qq").unpack_from
+_key_of = Struct(f"{KEY}x32s").unpack_from
 _KEY = ATTRIBUTE_HEADER.pack(36, PeerAttribute.PUBLIC_KEY)
 _PRESHARED = ATTRIBUTE_HEADER.pack(36, PeerAttribute.PRESHARED_KEY)
-_HANDSHAKE = ATTRIBUTE_HEADER.pack(20, PeerAttribute.LAST_HANDSHAKE_TIME)
-_NO_KEEPALIVE = attribute(PeerAttribute.PERSISTENT_KEEPALIVE_INTERVAL, bytes(2))
-
-
-def _dumped_ip(family: int, length: int, address: bytes) -> bytes:
-    """Return an allowed IP in the order of attributes that the kernel dumps."""
-    return nest(
-        0,
-        attribute(AllowedIPAttribute.CIDR_MASK, length.to_bytes(1, _ORDER)),
-        attribute(AllowedIPAttribute.FAMILY, family.to_bytes(2, _ORDER)),
-        attribute(AllowedIPAttribute.IPADDR, address),
-    )
-
-
-_IPV4 = _dumped_ip(AF_INET, 32, bytes(4))
-_IPV6 = _dumped_ip(AF_INET6, 128, bytes(16))
-_BEFORE_IPV4 = (
-    ATTRIBUTE_HEADER.pack(4 + len(_IPV4 + _IPV6), PeerAttribute.ALLOWEDIPS | NLA_F_NESTED) + _IPV4[:-4]
-)
-_BEFORE_IPV6 = _IPV6[:-16]

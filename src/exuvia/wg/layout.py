@@ -1,0 +1,133 @@
+"""
+How today's kernels lay out a peer's entry in a dump, as patterns that pass over many at once.
+
+Nearly all peers of a gateway have one IPv4 and one IPv6 address, and so their entries have
+one of a few shapes. A regular expression checks the headers of a whole run of them, several
+times as fast as anything that looks at each from Python. Whatever fits no pattern is left to
+a walk over its attributes (get_peer in drivers/net/wireguard/netlink.c writes them).
+"""
+
+import re
+import sys
+from struct import Struct
+
+from exuvia.wg.attributes import (
+    AF_INET,
+    AF_INET6,
+    ATTRIBUTE_HEADER,
+    NLA_F_NESTED,
+    AllowedIPAttribute,
+    PeerAttribute,
+    attribute,
+    nest,
+)
+
+KEY = 8
+"""Where in an entry its public key begins; PRESHARED_KEY likewise."""
+PRESHARED_KEY = 44
+IPV4_FROM_END = 44
+IPV6_FROM_END = 16
+
+
+class Layout:
+    """
+    Runs of entries with the same pads: clean ones, then some with an IPv4, some with an IPv6 endpoint.
+
+    `match` finds them, with an empty group before each kind but the first; `numbers` reads key,
+    seconds, nanoseconds, tx and rx of one.
+    """
+
+    def __init__(self, pads: tuple[bytes, bytes]) -> None:
+        self.clean, self.with4, self.with6 = _lengths(pads)
+        runs = (
+            _entries(self.clean, pads, number=re.escape(bytes(8))),
+            _entries(self.with4, pads, endpoint=_SOCKADDR_IN),
+            _entries(self.with6, pads, endpoint=_SOCKADDR_IN6),
+        )
+        self.match = re.compile(b"()".join(runs), re.DOTALL).match
+        before_tx, before_rx = pads
+        numbers = f"=8x32s40xqq8x{len(before_tx)}x4xQ{len(before_rx)}x4xQ"
+        self.numbers = Struct(numbers).unpack_from
+
+
+def _entries(
+    length: int,
+    pads: tuple[bytes, bytes],
+    *,
+    number: bytes = b".{8}",
+    keepalive: bytes = b".{4}",
+    endpoint: int = 0,
+    addresses: bytes = b".{68}",
+) -> bytes:
+    """Return the pattern of any number of entries of this length."""
+    before_tx, before_rx = pads
+    parts = (
+        re.escape(_head(NLA_F_NESTED, length - 4) + _KEY) + b".{32}",
+        re.escape(_PRESHARED) + b".{32}",
+        re.escape(_HANDSHAKE) + number * 2,
+        re.escape(_KEEPALIVE) + keepalive,
+        re.escape(before_tx + _TX) + number,
+        re.escape(before_rx + _RX) + number,
+        re.escape(_VERSION),
+        re.escape(_head(PeerAttribute.ENDPOINT, endpoint)) + b".{%d}" % endpoint if endpoint else b"",
+        re.escape(_head(_ALLOWEDIPS, 68)) + addresses,
+    )
+    return b"(?:" + b"".join(parts) + b")*+"
+
+
+def _lengths(pads: tuple[bytes, bytes]) -> tuple[int, int, int]:
+    """Return the length of an entry without, with an IPv4, and with an IPv6 endpoint."""
+    shortest = 208 + len(pads[0]) + len(pads[1])
+    return shortest, shortest + 4 + _SOCKADDR_IN, shortest + 4 + _SOCKADDR_IN6
+
+
+def _head(kind: int, payload: int) -> bytes:
+    return ATTRIBUTE_HEADER.pack(4 + payload, kind)
+
+
+def _address(family: int, prefix: int, length: int) -> bytes:
+    """Return the pattern of an allowed IP that is one host, whatever its address."""
+    sample = nest(
+        0,
+        attribute(AllowedIPAttribute.CIDR_MASK, prefix.to_bytes(1, sys.byteorder)),
+        attribute(AllowedIPAttribute.FAMILY, family.to_bytes(2, sys.byteorder)),
+        attribute(AllowedIPAttribute.IPADDR, bytes(length)),
+    )
+    return re.escape(sample[:-length]) + b".{%d}" % length
+
+
+_SOCKADDR_IN, _SOCKADDR_IN6 = 16, 28
+_KEY = _head(PeerAttribute.PUBLIC_KEY, 32)
+_PRESHARED = _head(PeerAttribute.PRESHARED_KEY, 32)
+_HANDSHAKE = _head(PeerAttribute.LAST_HANDSHAKE_TIME, 16)
+_KEEPALIVE = _head(PeerAttribute.PERSISTENT_KEEPALIVE_INTERVAL, 2)
+_TX = _head(PeerAttribute.TX_BYTES, 8)
+_RX = _head(PeerAttribute.RX_BYTES, 8)
+_VERSION = attribute(PeerAttribute.PROTOCOL_VERSION, (1).to_bytes(4, sys.byteorder))
+_ALLOWEDIPS = PeerAttribute.ALLOWEDIPS | NLA_F_NESTED
+
+_PAD = ATTRIBUTE_HEADER.pack(4, PeerAttribute.UNSPEC)
+_PADS = ((b"", b""), (_PAD, _PAD), (b"", _PAD))
+"""
+Some machines put an empty attribute before a 64-bit counter that would otherwise not be
+aligned (nla_put_u64_64bit); whether before one or both depends on where the peer lies.
+"""
+LAYOUTS = tuple(Layout(pads) for pads in _PADS)
+LAYOUT_OF = {length: layout for layout in LAYOUTS for length in (layout.clean, layout.with4, layout.with6)}
+"""The layout that an entry of this length may have."""
+
+TUNNEL_PEERS = {
+    length: re.compile(
+        _entries(
+            length,
+            pads,
+            keepalive=re.escape(bytes(4)),
+            endpoint=endpoint,
+            addresses=_address(AF_INET, 32, 4) + _address(AF_INET6, 128, 16),
+        ),
+        re.DOTALL,
+    ).match
+    for pads in _PADS
+    for length, endpoint in zip(_lengths(pads), (0, _SOCKADDR_IN, _SOCKADDR_IN6), strict=True)
+}
+"""By length of entry, what matches a run of peers that are each some TunnelPeer."""
