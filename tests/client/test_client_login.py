@@ -1,15 +1,19 @@
 """Logging in and out, against a control plane that answers, refuses, loses answers or is not there."""
 
+import contextlib
 import json
 import os
 import socket
+import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 
 from exuvia.client.gateways import Known
 from exuvia.client.login import log_in, log_out
@@ -26,6 +30,7 @@ from exuvia.errors import (
 )
 from exuvia.messages import GatewayListing
 from exuvia.system import files
+from exuvia.system.http import Connection
 from exuvia.testing.control import ACCOUNT, FakeControlPlane
 from exuvia.wg.keys import PrivateKey
 
@@ -359,3 +364,105 @@ def test_settings_from_a_file(place: Place, tmp_path: Path) -> None:
 
     file.write_text("gatway = 1\n")
     assert run("--config-file", str(file), "status").returncode == 2
+
+
+class Crashed(BaseException):
+    """The machine lost power."""
+
+
+def crashing_at(step: int, patch: pytest.MonkeyPatch) -> list[str]:
+    """Let the power go off at this step of a login: before and after each request and each write."""
+    made: list[str] = []
+
+    def note(what: str) -> None:
+        made.append(what)
+        if len(made) == step:
+            raise Crashed
+
+    request, write = Connection.request, files.write
+
+    async def requesting(self: Connection, *arguments: Any, **named: Any) -> Any:
+        note("request")
+        response = await request(self, *arguments, **named)
+        note("answer")
+        return response
+
+    def writing(path: Path, content: bytes) -> None:
+        note("write")
+        write(path, content)
+        note("written")
+
+    patch.setattr(Connection, "request", requesting)
+    patch.setattr(files, "write", writing)
+    return made
+
+
+async def test_a_crash_at_any_step_of_a_login(tmp_path: Path) -> None:
+    """Whenever the power goes off, the next login, or the one before it, has made exactly one device."""
+    for step in range(1, 50):
+        control = FakeControlPlane()
+        with socket.create_server(("127.0.0.1", 0)) as sock, control.serving(sock):
+            place = Place(tmp_path / str(step), control, sock.getsockname()[1])
+            place.folder.folder.parent.mkdir()
+            with pytest.MonkeyPatch.context() as patch:
+                made = crashing_at(step, patch)
+                with contextlib.suppress(Crashed):
+                    await place.log_in()
+            with contextlib.suppress(AlreadyLoggedIn):
+                await place.log_in()
+            (registered,) = control.devices
+            _, device, key, _ = place.folder.require()
+            assert key.private_key.public_key().text() == registered.public_key
+            assert device.token == registered.token
+        if len(made) < step:
+            assert step > 8
+            return
+    pytest.fail("the login never got to its end")
+
+
+def test_the_number_is_asked_for_and_not_shown(place: Place) -> None:
+    """On a terminal the account number is asked for, and what is typed does not appear."""
+    person, terminal = os.openpty()
+    command = [sys.executable, "-m", "exuvia", "client", "--state", str(place.folder.folder)]
+    with subprocess.Popen(
+        [*command, "login", "--control", place.url],
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
+        start_new_session=True,
+    ) as process:
+        os.close(terminal)
+        shown = b""
+        while b"Account number" not in shown:
+            shown += os.read(person, 1000)
+        os.write(person, f"{ACCOUNT}\n".encode())
+        with contextlib.suppress(OSError):
+            while more := os.read(person, 1000):
+                shown += more
+        assert process.wait(20) == 0
+    os.close(person)
+
+    assert ACCOUNT.encode() not in shown
+    assert b"quiet heron" in shown
+
+
+@pytest.mark.parametrize("fault", ["unknown", "expired", "another name"])
+async def test_a_certificate_that_can_not_be_trusted(tmp_path: Path, fault: str) -> None:
+    """A certificate that is unknown, too old or somebody else's is refused, with what to look at."""
+    authority, another = trustme.CA(), trustme.CA()
+    name = "control.example" if fault == "another name" else "127.0.0.1"
+    expired = datetime(2020, 1, 1, tzinfo=UTC) if fault == "expired" else None
+    certificate = authority.issue_cert(name, not_after=expired)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    certificate.configure_cert(context)
+    (another if fault == "unknown" else authority).cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    control = FakeControlPlane()
+    with socket.create_server(("127.0.0.1", 0)) as sock, control.serving(sock, context):
+        url = f"https://127.0.0.1:{sock.getsockname()[1]}"
+        folder = StateFolder(tmp_path / "client")
+        with pytest.raises(ControlPlaneUnreachable, match="check this machine's clock, or give --ca-file"):
+            await log_in(
+                folder, url, ca_file=str(tmp_path / "ca.pem"), account=lambda: ACCOUNT, say=lambda line: None
+            )
+
+    assert control.asked == []

@@ -37,6 +37,7 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(links, "show", show)
     monkeypatch.setattr(firewall, "load", lambda text: done.append(text.strip().splitlines()[-1]))
     monkeypatch.setattr(firewall, "shown", lambda table: 'table inet exuvia_client { comment "arp_ignore 0"')
+    monkeypatch.setattr(firewall, "is_there", lambda table: True)
     monkeypatch.setattr(sysctl, "write", lambda name, value: done.append(f"{name} {value}"))
     monkeypatch.setattr(sysctl, "read", lambda name: 0)
     monkeypatch.setattr(Resolver, "restore", lambda self, *, interface: done.append(f"names of {interface}"))

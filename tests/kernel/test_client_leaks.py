@@ -240,3 +240,32 @@ def test_the_local_network_if_asked_for(home: tuple[World, Chatter]) -> None:
     assert reached >= {("udp", LAN, 9), ("icmp", LAN, 8)}
     assert not {port for _, _, port in reached} & {53, 80}
     assert not {address for _, address, _ in reached} & {WEB, WEB6, NEIGHBOUR, CONTROL}
+
+
+def test_somebody_flushes_the_firewall(world: World, chatter: Chatter) -> None:
+    """If another program flushes all rules, the kill switch is closed again at once, and says what it did."""
+    client = world.up("--gateway", "gw1")
+    client.wait_for("connected to gw1")
+    world.home.run("nft", "flush", "ruleset")
+    client.wait_for("closed again")
+    assert said(world, chatter) == set()
+
+    assert client.terminate() == 0
+    assert world.home.run("nft", "list", "ruleset") == ""
+    assert world.home.run("sysctl", "-n", "net.ipv4.conf.all.arp_ignore").strip() == "0"
+
+
+def test_killed_at_any_moment(world: World, chatter: Chatter) -> None:
+    """Whenever the client is killed on its way up, nothing leaks once closed, and `down` puts all back."""
+    before = world.home.run("ip", "rule") + world.home.run("ip", "-6", "rule") + world.resolv_conf()
+    for moment in range(12):
+        client = world.up("--gateway", "gw1")
+        time.sleep(0.25 + 0.06 * moment)
+        client.kill()
+        if "exuvia_client" in world.home.run("nft", "list", "tables"):
+            assert said(world, chatter, times=2) == set()
+        assert world.client("down").returncode == 0
+        assert world.home.run("nft", "list", "ruleset") == ""
+        assert "exuvia0" not in world.home.run("ip", "-br", "link")
+        after = world.home.run("ip", "rule") + world.home.run("ip", "-6", "rule") + world.resolv_conf()
+        assert after == before

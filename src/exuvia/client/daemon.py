@@ -9,13 +9,13 @@ control plane refuses the device; or when it never got as far as a first connect
 import asyncio
 import contextlib
 import signal
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from exuvia.client import network
 from exuvia.client.control import ControlPlane
-from exuvia.client.gateways import Endpoint, Gateway, Known
+from exuvia.client.gateways import Endpoint, Gateway, Known, addresses_of
 from exuvia.client.killswitch import CONTROL_MARK
 from exuvia.client.login import Say, learn
 from exuvia.client.network import Network
@@ -32,7 +32,7 @@ from exuvia.errors import (
     UnknownCredential,
 )
 from exuvia.rules.liveness import Liveness
-from exuvia.system import clock, entropy, files
+from exuvia.system import clock, entropy, files, firewall
 from exuvia.system.http import location
 
 CONNECTING_KEEPALIVE = 5
@@ -92,7 +92,8 @@ class Daemon:
             asyncio.get_running_loop().add_signal_handler(number, self._stop.set)
         async with Listener(self._folder.socket, self._answer):
             try:
-                await self._until_stopped(self._stay())
+                with self._guarding():
+                    await self._until_stopped(self._stay())
             except BaseException:
                 if self._may_open:
                     self._take_down()
@@ -208,16 +209,17 @@ class Daemon:
 
     async def _learn(self, *, until_applied: bool = False) -> None:
         free = not self._shut or self._condition == "connected"
+        known = self._known
+        if free:
+            known = Known(await addresses_of(*location(self._state.control)), known.gateways)
         control = ControlPlane(
             self._state.control,
             ca_file=self._state.ca_file,
-            addresses=() if free else self._known.control,
+            addresses=known.control,
             mark=None if free else CONTROL_MARK,
         )
         try:
-            self._known = await learn(
-                control, self._state.control, self._device.token, known=None if free else self._known
-            )
+            self._known = await learn(control, self._device.token, known=known, look_up=free)
             self._up_to_date, self._reason = True, None
             if until_applied and not await control.applied(self._device.token, self._grant):
                 self._say("not every gateway knows this device's key yet")
@@ -255,6 +257,28 @@ class Daemon:
     def _control_endpoints(self) -> list[Endpoint]:
         port = location(self._state.control)[1]
         return [Endpoint(address, port) for address in self._known.control]
+
+    @contextlib.contextmanager
+    def _guarding(self) -> Iterator[None]:
+        """Close the kill switch again whenever another program has flushed it."""
+        changes, loop = firewall.changes(), asyncio.get_running_loop()
+
+        def look() -> None:
+            with contextlib.suppress(OSError):
+                while changes.recv(65536):
+                    pass
+            try:
+                if self._network.shut_again():
+                    self._say("another program had removed the kill switch: it is closed again")
+            except ExuviaError as error:
+                self._say(f"{error}; the kill switch is open, since another program has removed it")
+
+        with changes:
+            loop.add_reader(changes, look)
+            try:
+                yield
+            finally:
+                loop.remove_reader(changes)
 
     # How it is told to end, and asked how it is.
 

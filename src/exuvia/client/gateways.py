@@ -7,7 +7,6 @@ up, and a control plane that is away must keep nobody from connecting.
 
 import asyncio
 import re
-import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
@@ -17,10 +16,13 @@ import msgspec
 
 from exuvia.errors import ControlPlaneUnreachable, InvalidKey, NotFound
 from exuvia.messages import GatewayListing
+from exuvia.system import sockets
 from exuvia.wg.keys import PublicKey
 
 Address = IPv4Address | IPv6Address
 
+_LOOKING_UP = 5.0
+"""Seconds that a name may take to be looked up."""
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -107,8 +109,9 @@ class Known:
 async def addresses_of(host: str, port: int) -> tuple[Address, ...]:
     """Return the addresses of a host, best first; ControlPlaneUnreachable if it has none."""
     try:
-        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except OSError:
+        async with asyncio.timeout(_LOOKING_UP):
+            found = await sockets.look_up(host, port)
+    except (OSError, TimeoutError):
         raise ControlPlaneUnreachable(f"the name {host} can't be looked up now") from None
     return tuple(dict.fromkeys(ip_address(str(address[0]).partition("%")[0]) for *_, address in found))
 

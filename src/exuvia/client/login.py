@@ -34,17 +34,15 @@ async def log_in(
             await control.close()
 
 
-async def learn(control: ControlPlane, url: str, token: str, *, known: Known | None = None) -> Known:
+async def learn(control: ControlPlane, token: str, *, known: Known, look_up: bool = True) -> Known:
     """
-    Return what is said of the network now.
+    Return what is said of the network now; `known` has the control plane's addresses.
 
-    With `known` no name is looked up, which a closed kill switch would not let through: where
-    things are is then taken from there.
+    Without looking up, which a closed kill switch would not let through, a gateway with a name
+    is where it was.
     """
     listings = await control.gateways(token)
-    if known is not None:
-        return Known(known.control, await locate(listings, known=known.gateways))
-    return Known(await addresses_of(*location(url)), await locate(listings))
+    return Known(known.control, await locate(listings, known=None if look_up else known.gateways))
 
 
 async def log_out(folder: StateFolder, *, offline: bool, say: Say) -> None:
@@ -93,7 +91,8 @@ async def _get_ready(folder: StateFolder, control: ControlPlane, say: Say) -> No
     state, device, _, grant = folder.require()
     say(f"logged in: this device is called {device.name}")
     try:
-        known = await learn(control, state.control, device.token)
+        known = Known(control=await addresses_of(*location(state.control)))
+        known = await learn(control, device.token, known=known)
         files.write(folder.known, known.encode())
         if not known.gateways:
             say("the control plane has no gateway yet")

@@ -41,14 +41,24 @@ class Network:
         self._resolver = Resolver()
         self._tunnel = Tunnel(interface)
         self._servers: list[str] = []
+        self._ruleset = self._note = ""
 
     def shut(self, gateway: Gateway | None, control: Iterable[Endpoint]) -> None:
         """Close the kill switch but for these; closed already, it changes in one step."""
-        before = _arp_ignore_before()
-        note = "" if before is None else f"arp_ignore {before}"
+        if not self._ruleset:
+            before = _arp_ignore_before()
+            self._note = "" if before is None else f"arp_ignore {before}"
         endpoint = None if gateway is None else gateway.endpoint
         openings = Openings(self._interface, endpoint, tuple(control), self._lan)
-        firewall.load(killswitch.ruleset(openings, note=note))
+        self._ruleset = killswitch.ruleset(openings, note=self._note)
+        firewall.load(self._ruleset)
+
+    def shut_again(self) -> bool:
+        """Close the kill switch as it was, if somebody has removed it; say whether that was so."""
+        if not self._ruleset or is_shut():
+            return False
+        firewall.load(self._ruleset)
+        return True
 
     def harden(self) -> list[str]:
         """Change what the kernel does by itself; return what could not be changed."""
@@ -96,6 +106,7 @@ class Network:
 
     def take_down(self) -> list[str]:
         """Put everything back, the kill switch last; return what could not be."""
+        self._ruleset = ""
         return clear(before_opening=self._tunnel.end)
 
     def _look_up_names(self, gateway: Gateway) -> Way | None:
@@ -110,7 +121,7 @@ class Network:
 
 def is_shut() -> bool:
     """Say whether a kill switch stands, whoever closed it."""
-    return firewall.shown(_TABLE) is not None
+    return firewall.is_there(_TABLE)
 
 
 def require_free(interface: str) -> None:

@@ -1,10 +1,14 @@
 """nftables, by `nft`: each load is one transaction, done whole or not at all."""
 
+import socket
 import subprocess
 
 from exuvia.errors import InterfaceUnavailable, NotPermitted
 
 _PATIENCE = 30
+_NETFILTER = 12
+_GROUP_OF_NFTABLES = 1 << 7 - 1
+"""NFNLGRP_NFTABLES of linux/netfilter/nfnetlink.h."""
 
 
 def load(ruleset: str) -> None:
@@ -14,9 +18,23 @@ def load(ruleset: str) -> None:
 
 def shown(table: str) -> str | None:
     """Return the text of a table such as "inet exuvia", or None if there is none."""
-    if table not in (line.removeprefix("table ") for line in _nft("list", "tables").splitlines()):
-        return None
-    return _nft("list", "table", *table.split())
+    return _nft("list", "table", *table.split()) if is_there(table) else None
+
+
+def is_there(table: str) -> bool:
+    """Say whether there is a table such as "inet exuvia"."""
+    return f"table {table}" in _nft("list", "tables").splitlines()
+
+
+def changes() -> socket.socket:
+    """Return a socket that can be read whenever anybody has changed the rules of this network namespace."""
+    try:
+        sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETFILTER)
+        sock.setblocking(False)
+        sock.bind((0, _GROUP_OF_NFTABLES))
+    except OSError as error:
+        raise InterfaceUnavailable(f"nftables: {error.strerror}") from None
+    return sock
 
 
 def _nft(*arguments: str, text: str = "") -> str:

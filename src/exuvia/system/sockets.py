@@ -1,10 +1,16 @@
 """TCP connections whose packets can be marked before the first one leaves."""
 
 import asyncio
+import contextlib
 import socket
+import threading
 from collections.abc import Sequence
+from typing import Any
 
 from exuvia.errors import AlreadyRunning
+
+Found = tuple[socket.AddressFamily, socket.SocketKind, int, tuple[Any, ...]]
+"""Family, kind, protocol and address of a place to connect to."""
 
 
 async def connected(
@@ -18,12 +24,8 @@ async def connected(
     """
     loop = asyncio.get_running_loop()
     failure: OSError = OSError("no address")
-    found = [
-        entry
-        for name in addresses or (host,)
-        for entry in await loop.getaddrinfo(name, port, type=socket.SOCK_STREAM)
-    ]
-    for family, kind, protocol, _name, address in found:
+    found = [entry for name in addresses or (host,) for entry in await look_up(name, port)]
+    for family, kind, protocol, address in found:
         sock = socket.socket(family, kind, protocol)
         try:
             sock.setblocking(False)
@@ -41,6 +43,36 @@ async def connected(
             raise
         return sock
     raise failure
+
+
+async def look_up(host: str, port: int) -> list[Found]:
+    """
+    Return the addresses of a host, best first; OSError if it has none.
+
+    The thread that waits for the resolver is left behind when nobody waits any more: asyncio's
+    own would keep the program from ending, for as long as a resolver stays silent.
+    """
+    loop = asyncio.get_running_loop()
+    found: asyncio.Future[list[Found]] = loop.create_future()
+
+    def tell(result: list[Found] | None) -> None:
+        if found.done():
+            return
+        if result is None:
+            found.set_exception(OSError("no address"))
+        else:
+            found.set_result(result)
+
+    def ask() -> None:
+        result: list[Found] | None = None
+        with contextlib.suppress(OSError, UnicodeError):
+            entries = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            result = [(family, kind, protocol, address) for family, kind, protocol, _, address in entries]
+        with contextlib.suppress(RuntimeError):  # the loop may be closed by now
+            loop.call_soon_threadsafe(tell, result)
+
+    threading.Thread(target=ask, daemon=True).start()
+    return await found
 
 
 def claim(name: str) -> socket.socket:

@@ -51,9 +51,10 @@ class FakeControlPlane:
     def serving(self, sock: socket.socket, tls: ssl.SSLContext | None = None) -> Iterator[None]:
         """Answer on this listening socket while the block runs, in a thread of its own."""
         loop = asyncio.new_event_loop()
-        server = loop.run_until_complete(asyncio.start_server(self._serve, sock=sock, ssl=tls))
         thread = threading.Thread(target=loop.run_forever)
         thread.start()
+        starting = asyncio.start_server(self._serve, sock=sock, ssl=tls)
+        server = asyncio.run_coroutine_threadsafe(starting, loop).result()
         try:
             yield
         finally:
