@@ -73,6 +73,7 @@ class Conversation:
         self._one_request = asyncio.Lock()
         self._identity: Identity | None = None
         self._identified = asyncio.Event()
+        self._welcomed = asyncio.Event()
         self._follow: asyncio.Future[Follow] | None = None
         self._round: asyncio.Future[None] | None = None
         self._applied = asyncio.Queue[Position](maxsize=1)
@@ -103,6 +104,7 @@ class Conversation:
         elif isinstance(record, Identity):
             self._identity = record
             self._identified.set()
+            self._welcomed.clear()
             self._break_off()
         elif self._follow is not None and not self._follow.done():
             self._follow.set_result(record)
@@ -156,6 +158,7 @@ class Conversation:
         """Introduce the gateway and follow the feed, until something is in the way."""
         await self._identified.wait()
         welcome = await self._hello()
+        self._welcomed.set()
         self._follow = asyncio.get_running_loop().create_future()
         await self._pipes.say(Welcome(_pools(welcome)), StreamLost())
         follow = await self._follow
@@ -181,6 +184,8 @@ class Conversation:
         """Tell the control plane how far we have come; each heartbeat brings the next occasion."""
         while True:
             position = await self._applied.get()
+            # What is applied counts for clients, who have to learn a new key of ours first.
+            await self._welcomed.wait()
             try:
                 response = await self._request(
                     "/v1/gateway/applied", GatewayApplied(position.epoch, position.revision)
