@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -139,6 +140,24 @@ def test_a_message_that_fails_is_the_one_that_is_told(opened: KernelInterface) -
 
     assert [bool(code) for code in codes] == [False, False, True, False, False]
     assert configured(opened).keys() - {tunnel_peer(2)[:32]} == {tunnel_peer(n)[:32] for n in (0, 1, 3, 4)}
+
+
+def test_an_answer_that_is_lost_is_never_taken_for_success(opened: KernelInterface) -> None:
+    """With room for a few answers only, every message whose failure could not be told counts as failed."""
+    requests, netlink = opened._requests, opened._transport
+    assert isinstance(netlink, Netlink)
+    netlink._commands.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
+    messages = [requests.put(tunnel_peer(n), 100 + n) for n in range(200)]
+    bad = range(3, 200, 3)
+    for place in bad:
+        broken = bytearray(messages[place])
+        broken[broken.rindex(bytes.fromhex("05000300 20")) + 4] = 33
+        messages[place] = bytes(broken)
+
+    codes = netlink.send(messages, 100)
+
+    assert all(codes[place] for place in bad)
+    assert netlink.send([requests.put(tunnel_peer(1), 999)], 999) == [0]
 
 
 def test_thousands_of_changes_in_one_call_are_all_answered(opened: WireGuardInterface) -> None:

@@ -8,7 +8,7 @@ from exuvia.errors import GarbledAnswer
 from exuvia.wg.attributes import MESSAGE_HEADER, InterfaceAttribute, PeerAttribute
 from exuvia.wg.dump import walk
 from exuvia.wg.keys import PrivateKey
-from exuvia.wg.netlink import Acknowledgements, Requests, family_of, family_request
+from exuvia.wg.netlink import Acknowledgements, Requests, family_of, family_request, joined
 from exuvia.wg.peers import Peer, TunnelPeer
 from wireguard_samples import key, octets, peer, tunnel_peer
 
@@ -36,7 +36,7 @@ def entries(message: bytes) -> list[dict[int, bytes]]:
 
 PUT = golden(
     """
-    c4000000 1500 0500 2a000000 00000000  # nlmsghdr: 196 bytes, family, REQUEST|ACK, sequence 42
+    c4000000 1500 0100 2a000000 00000000  # nlmsghdr: 196 bytes, family, REQUEST, sequence 42
     01 01 0000                            # genlmsghdr: SET_DEVICE, version 1
     0800 0100 03000000                    # WGDEVICE_A_IFINDEX: 3
     a800 0880                             # WGDEVICE_A_PEERS, nested
@@ -71,7 +71,7 @@ def test_golden_purge_is_one_message_that_removes_and_then_reinstates() -> None:
     """
     removal = golden("3000 0080 2400 0100" + "aa" * 32 + "0800 0300 01000000")
     put_entry = PUT[32:]
-    expected = golden("f4000000 1500 0500 2a000000 00000000 01010000 0800 0100 03000000 d800 0880")
+    expected = golden("f4000000 1500 0100 2a000000 00000000 01010000 0800 0100 03000000 d800 0880")
 
     assert REQUESTS.purge(SIMPLE, 42) == expected + removal + put_entry
 
@@ -79,7 +79,7 @@ def test_golden_purge_is_one_message_that_removes_and_then_reinstates() -> None:
 def test_golden_remove() -> None:
     """Removing a peer names its key and says REMOVE_ME, and nothing else."""
     assert REQUESTS.remove(SIMPLE[:32], 1) == golden(
-        "50000000 1500 0500 01000000 00000000 01010000 0800 0100 03000000 3400 0880"
+        "50000000 1500 0100 01000000 00000000 01010000 0800 0100 03000000 3400 0880"
         "3000 0080 2400 0100" + "aa" * 32 + "0800 0300 01000000"
     )
 
@@ -170,22 +170,41 @@ def acknowledgement(sequence: int, code: int) -> bytes:
     )
 
 
-def test_each_failure_is_told_of_the_message_that_failed() -> None:
-    """Answers are matched by sequence number, in whatever order and however many to a datagram."""
-    answers = Acknowledgements(first=10, count=3)
-    answers.feed(acknowledgement(12, 0) + acknowledgement(10, 0))
-    assert answers.missing == 1
-    answers.feed(acknowledgement(11, 22))
+def test_the_last_message_of_a_send_asks_for_an_answer() -> None:
+    """Only NLM_F_ACK is set, and only there."""
+    messages = [REQUESTS.put(tunnel_peer(number), number) for number in range(3)]
+    sent = joined(messages)
+    place = len(messages[0] + messages[1]) + 6
 
-    assert (answers.errors, answers.missing) == ([0, 22, 0], 0)
+    assert sent[place] == 5
+    assert sent[:place] + b"\1" + sent[place + 1 :] == b"".join(messages)
+
+
+def test_each_failure_is_told_of_the_message_that_failed() -> None:
+    """Failures are matched by sequence number; the answer to the last ends it, and clears the others."""
+    answers = Acknowledgements(first=10, count=5)
+    answers.feed(acknowledgement(11, 22) + acknowledgement(13, 12))
+    assert answers.answered == 4
+    answers.feed(acknowledgement(14, 0))
+
+    assert (answers.errors, answers.answered) == ([0, 22, 0, 12, 0], 5)
 
 
 def test_answers_to_something_else_are_passed_over() -> None:
-    """A late answer to an earlier send changes nothing."""
-    answers = Acknowledgements(first=10, count=1)
-    answers.feed(acknowledgement(9, 22) + acknowledgement(11, 22))
+    """A late answer to an earlier send changes nothing, also where sequence numbers wrap around."""
+    for first in (10, 0, 0xFFFFFFFF):
+        answers = Acknowledgements(first=first, count=1)
+        answers.feed(acknowledgement((first - 1) % 2**32, 22) + acknowledgement((first + 1) % 2**32, 22))
+        assert (answers.errors, answers.answered) == ([0], 0)
 
-    assert answers.errors == [None]
+
+def test_what_is_not_answered_has_failed() -> None:
+    """When the kernel could not deliver an answer, nothing that is unanswered is taken for done."""
+    answers = Acknowledgements(first=1, count=4)
+    answers.feed(acknowledgement(2, 22))
+    answers.lost(105)
+
+    assert answers.errors == [0, 22, 105, 105]
 
 
 @pytest.mark.parametrize("cut", range(1, 36))

@@ -22,7 +22,7 @@ from exuvia.wg.reading import Comparing, Configurations, facts
 T = TypeVar("T")
 
 BATCH = 256
-"""Messages in a send: their answers must fit into the receive buffer all at once."""
+"""Messages in a send: if all of them fail, their answers must fit into the receive buffer at once."""
 
 TRIES = 3
 """Dumps that a comparison takes at most, if others change the interface meanwhile."""

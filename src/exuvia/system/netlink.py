@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 
 from exuvia.errors import GarbledAnswer, InterfaceInUse, InterfaceUnavailable, NotPermitted
 from exuvia.wg.dump import LARGEST_MESSAGE
-from exuvia.wg.netlink import Acknowledgements
+from exuvia.wg.netlink import Acknowledgements, joined
 
 LOCK = 0x6578_0000
 """Plus the interface's index: the port id that only one daemon can have ("ex")."""
@@ -88,27 +88,29 @@ class Netlink:
         while start < len(messages):
             stop = _as_many_as_fit(messages, start)
             try:
-                self._commands.send(b"".join(messages[start:stop]))
-                while answers.missing > len(messages) - stop:
+                self._commands.send(joined(messages[start:stop]))
+                while answers.answered < stop:
                     answers.feed(self._commands.recv(self._small))
             except OSError as error:
                 if error.errno != errno.ENOBUFS:
                     raise _unavailable(error) from None
-                self._drain(answers)
+                # The kernel could not deliver an answer: which one, nobody knows.
+                answers.lost(errno.ENOBUFS)
+                self._drain()
                 break
             start = stop
-        return [errno.ENOBUFS if code is None else code for code in answers.errors]
+        return answers.errors
 
     def close(self) -> None:
         """Close all sockets, and with them the lock."""
         for sock in (self._commands, *self._dumps.values()):
             sock.close()
 
-    def _drain(self, answers: Acknowledgements) -> None:
-        """Take the answers that are left; the kernel could not deliver the others."""
+    def _drain(self) -> None:
+        """Take the answers that are left."""
         with contextlib.suppress(OSError):
             while True:
-                answers.feed(self._commands.recv(self._small, socket.MSG_DONTWAIT))
+                self._commands.recv(self._small, socket.MSG_DONTWAIT)
 
 
 def lock(interface_index: int) -> socket.socket:

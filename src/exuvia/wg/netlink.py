@@ -2,14 +2,14 @@
 What we tell the kernel's WireGuard, as bytes: values in, generic netlink messages out.
 
 One message for each peer, so that each succeeds or fails by itself and none holds the
-kernel's lock for long; many messages to a send. A purge is one message, too: the kernel
+kernel's lock for long; many messages in a send. A purge is one message, too: the kernel
 takes the entries of a message in order and under one lock (wg_set_device in
 drivers/net/wireguard/netlink.c), so nobody ever sees the peer missing, not even when we
 are killed in the middle.
 """
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from ipaddress import IPv4Address, IPv6Address
 from struct import Struct
 
@@ -47,6 +47,7 @@ Endpoint = tuple[IPv4Address | IPv6Address, int]
 """Address and port of a gateway, which are published; a client's never becomes a value."""
 
 _ORDER = sys.byteorder
+_FLAGS_AT = 6 if _ORDER == "little" else 7
 _NO_KEY = bytes(32)
 _SPLIT_PEER = Struct("32s4s16s32s").unpack
 
@@ -96,7 +97,7 @@ class Requests:
             parts += attribute(InterfaceAttribute.LISTEN_PORT, listen_port.to_bytes(2, _ORDER))
         if fwmark is not None:
             parts += attribute(InterfaceAttribute.FWMARK, fwmark.to_bytes(4, _ORDER))
-        return self.message(Command.SET, NLM_F_REQUEST | NLM_F_ACK, sequence, parts)
+        return self.message(Command.SET, NLM_F_REQUEST, sequence, parts)
 
     def message(self, command: int, flags: int, sequence: int, attributes: bytes) -> bytes:
         """Return a message about the interface with these attributes."""
@@ -105,7 +106,7 @@ class Requests:
 
     def _set_peers(self, sequence: int, *entries: bytes) -> bytes:
         peers = nest(InterfaceAttribute.PEERS, *entries)
-        return self.message(Command.SET, NLM_F_REQUEST | NLM_F_ACK, sequence, peers)
+        return self.message(Command.SET, NLM_F_REQUEST, sequence, peers)
 
 
 def family_request(sequence: int) -> bytes:
@@ -129,17 +130,30 @@ def family_of(answer: bytes) -> int | None:
     raise GarbledAnswer("the kernel's answer about WireGuard can't be read")
 
 
+def joined(messages: Sequence[bytes]) -> bytes:
+    """
+    Return messages as they are sent together: the last one asks for an answer.
+
+    The kernel takes them in order, and answers those that fail without being asked; so the
+    answer to the last says of all others, too, that they have been carried out.
+    """
+    *others, last = messages
+    asking = bytearray(last)
+    asking[_FLAGS_AT] |= NLM_F_ACK
+    return b"".join([*others, asking])
+
+
 class Acknowledgements:
     """
-    Which of `count` messages, numbered from `first`, were carried out.
+    Which of `count` messages, numbered from `first`, were carried out, as the kernel answers.
 
-    `errors` holds for each 0, or the errno; None while there is no answer.
+    `errors` holds for each an errno or 0; it is true of the first `answered` ones.
     """
 
     def __init__(self, first: int, count: int) -> None:
         self._first = first
-        self.errors: list[int | None] = [None] * count
-        self.missing = count
+        self.errors = [0] * count
+        self.answered = 0
 
     def feed(self, answer: bytes) -> None:
         """Note what one received datagram says; answers to anything else are passed over."""
@@ -150,9 +164,14 @@ class Acknowledgements:
                 raise GarbledAnswer("an acknowledgement of the kernel can't be read")
             sequence = int.from_bytes(answer[start - 8 : start - 4], _ORDER)
             place = (sequence - self._first) & 0xFFFFFFFF
-            if place < len(self.errors) and self.errors[place] is None:
+            if self.answered <= place < len(self.errors):
                 self.errors[place] = -int.from_bytes(answer[start : start + 4], _ORDER, signed=True)
-                self.missing -= 1
+                self.answered = place + 1
+
+    def lost(self, code: int) -> None:
+        """Note that nothing more will be heard: the rest has failed with this errno, or may have."""
+        for place in range(self.answered, len(self.errors)):
+            self.errors[place] = code
 
 
 def _messages(answer: bytes) -> Iterator[tuple[int, int, int]]:
