@@ -114,7 +114,7 @@ class ChangeBegins(NamedTuple):
 class Removal(NamedTuple):
     """A peer that goes, within a change."""
 
-    key: bytes
+    key: PublicKey
 
     def encode(self) -> bytes:
         """Return its 128 bytes."""
@@ -282,7 +282,7 @@ _FROM_NETWORK: "dict[bytes, tuple[Struct, Callable[..., FromNetwork]]]" = {
             _position(epoch, after), revision, removals, puts
         ),
     ),
-    b"R": (_KEY, Removal),
+    b"R": (_KEY, lambda key: Removal(PublicKey(key))),
     b"H": (_EPOCH_AND_TWO, lambda epoch, revision, _: Beat(_position(epoch, revision))),
 }
 _FROM_KERNEL: "dict[bytes, tuple[Struct, Callable[..., FromKernel]]]" = {

@@ -45,6 +45,7 @@ from exuvia.rules.ownership import Pools
 from exuvia.rules.retrying import pause
 from exuvia.system import entropy
 from exuvia.system.http import Connection, Response, StreamRefused
+from exuvia.wg.keys import PublicKey
 from exuvia.wg.peers import TunnelPeer
 
 IDLE = 45.0
@@ -241,7 +242,7 @@ def _row(peer: bytes) -> Row:
 
 
 def _removal(key: bytes) -> Removal:
-    return Removal(_sized(key, 32))
+    return Removal(PublicKey(_sized(key, 32)))
 
 
 def _sized(value: bytes, length: int) -> bytes:
