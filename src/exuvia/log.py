@@ -11,17 +11,20 @@ from ipaddress import AddressValueError, IPv6Address
 
 _REPLACED = "<redacted>"
 
-# Longest first: what one pattern leaves of a secret, no other would recognise.
 _PATTERNS = tuple(
     re.compile(pattern)
     for pattern in (
         r"(?<![0-9A-Za-z])(?:[0-9A-Za-z]{4}[ -]){6}[0-9A-Za-z]{4}(?![0-9A-Za-z])",  # account numbers
-        r"(?<![\w+/-])[\w+/-]{42,}={0,2}(?![\w=])",  # keys, tokens and hashes in base64 and hexadecimal
-        r"(?<![\w.+/-])[A-Za-z0-9]{26,}={0,6}(?![\w])",  # identifiers, bare account numbers
+        r"[A-Za-z0-9+/]{42,}=",  # keys as WireGuard writes them
+        r"[\w-]{40,}",  # tokens, keys in paths, hashes in hexadecimal
+        r"(?<![\w.])[A-Za-z0-9]{26,}(?![\w])",  # identifiers, bare account numbers
         r"(?<![\d.])(?:\d{1,3}\.){3}\d{1,3}(?![\d.]*\d)(?::\d+|/\d+)?",  # IPv4, with a port or a prefix
     )
 )
-_MAYBE_ADDRESS6 = re.compile(r"(?<![\w:.])[0-9A-Fa-f:]*:[0-9A-Fa-f:]*:[0-9A-Fa-f:.]*(?:%\w+)?")
+_MAYBE_ADDRESS6 = re.compile(
+    r"\[(?P<inner>[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*(?:%\w+)?)\](?::\d+)?"
+    r"|(?<![\w:.])(?P<bare>[0-9A-Fa-f:]*:[0-9A-Fa-f:]*:[0-9A-Fa-f:.]*)(?:%\w+|/\d+)?"
+)
 
 
 def redacted(text: str) -> str:
@@ -50,11 +53,12 @@ def set_up(level: int = logging.INFO) -> None:
 
 
 def _address6_redacted(match: re.Match[str]) -> str:
-    text = match.group().rstrip(".")
+    """Replace what can be read as an address; a sentence may go on with a colon or a full stop."""
+    text = match["inner"] or match["bare"]
     for length in range(len(text), 1, -1):
         try:
-            IPv6Address(text[:length])
+            IPv6Address(text[:length].split("%")[0])
         except AddressValueError:
             continue
-        return _REPLACED + match.group()[length:]
+        return _REPLACED + ("" if match["inner"] else text[length:])
     return match.group()

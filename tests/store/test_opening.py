@@ -62,8 +62,8 @@ async def test_all_files_are_private(tmp_path: Path) -> None:
     assert set(found.values()) == {0o600}
 
 
-async def test_the_writer_is_durable_and_forgets(tmp_path: Path) -> None:
-    """Every commit is fsynced, what is deleted is overwritten, nothing is spilled, references hold."""
+async def test_p16_every_commit_is_fsynced_and_what_is_deleted_is_overwritten(tmp_path: Path) -> None:
+    """SQLite is told so, and to spill nothing, and to hold references."""
     settings = {}
     async with opened(tmp_path / "x.db") as open_store:
         for name in ("journal_mode", "synchronous", "secure_delete", "temp_store", "foreign_keys"):
