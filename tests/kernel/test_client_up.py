@@ -161,6 +161,19 @@ def test_a_removed_device_is_told_so(world: World) -> None:
     assert (world.state / "state.json").read_bytes() == state
 
 
+@pytest.mark.parametrize("lift", [True, False])
+def test_a_removed_device_behind_a_closed_kill_switch(world: World, lift: bool) -> None:
+    """What an earlier client has closed stays so if the device was removed, unless it may be lifted."""
+    client = world.up("--gateway", "gw1")
+    client.wait_for("connected to gw1")
+    client.kill()
+    world.control.devices.clear()
+    done = world.client("up", "--kill-switch-on-revoke", "lift" if lift else "keep")
+
+    assert done.returncode == 1
+    assert world.status()["state"] == ("down" if lift else "closed")
+
+
 def test_a_suspended_account_is_told_so(world: World) -> None:
     """If the account is suspended, `up` says so with the control plane's reason."""
     world.control.refuse = {("GET", "/v1/gateways"): (403, "The account is suspended")}
@@ -363,3 +376,26 @@ def test_a_full_disk(tmp_path: Path) -> None:
         folder.save(ClientState(FORMAT, "registering", "https://three.example"))
     finally:
         subprocess.run(["umount", disk], check=True)
+
+
+def test_with_one_capability(world: World) -> None:
+    """Root with CAP_NET_ADMIN and nothing else is enough, as the systemd unit has it."""
+    before = network_of(world)
+    confined = ("setpriv", "--bounding-set=-all,+net_admin", "--inh-caps=-all", "--no-new-privs")
+    client = world.up("--gateway", "gw1", confined=confined)
+    client.wait_for("connected to gw1")
+    assert world.pings()
+    assert RESOLVER in world.resolv_conf()
+
+    assert client.terminate() == 0
+    assert network_of(world) == before
+
+
+def test_without_any_power(world: World) -> None:
+    """Without CAP_NET_ADMIN `up` says what it needs, and changes nothing."""
+    before = network_of(world)
+    client = world.up(confined=("setpriv", "--bounding-set=-all", "--inh-caps=-all"))
+
+    assert client.process.wait(20) == 1
+    assert "CAP_NET_ADMIN" in client.printed
+    assert network_of(world) == before

@@ -11,7 +11,7 @@ import contextlib
 import signal
 from collections.abc import Coroutine, Iterator
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any
 
 from exuvia.client import network
 from exuvia.client.control import ControlPlane
@@ -128,12 +128,15 @@ class Daemon:
             if not self._known.gateways:
                 raise
             self._say(f"{error}; going by what was known before")
+        except (UnknownCredential, AccountInactive):
+            self._may_open |= self._wishes.open_if_refused
+            raise
         return self._choose()
 
     async def _connect(self, gateway: Gateway, patience: float) -> bool:
         """Dial a gateway and wait for a handshake; say whether there was one."""
         self._condition, self._gateway, self._liveness = "connecting", gateway, Liveness()
-        deadline = clock.boottime() + patience
+        deadline = clock.boottime() + _about(patience)
         try:
             self._dial(gateway)
             self._may_open = False
@@ -144,7 +147,7 @@ class Daemon:
                 await asyncio.sleep(_LOOK_CONNECTING)
             self._network.keep_alive(self._wishes.keepalive)
             self._network.shut(gateway, ())
-        except InterfaceUnavailable as error:
+        except Unavailable as error:
             if self._may_open:
                 raise
             self._say(f"{error}; trying again")
@@ -168,9 +171,10 @@ class Daemon:
     async def _until_lost(self, gateway: Gateway) -> None:
         try:
             while not self._look().lost(now=clock.boottime()):
-                self._network.keep_names()
+                with contextlib.suppress(Unavailable):
+                    self._network.keep_names()
                 await asyncio.sleep(_LOOK)
-        except InterfaceUnavailable:
+        except Unavailable:
             self._say(f"{self._wishes.interface} went away; connecting again")
         else:
             self._say(f"{gateway.name} no longer answers; connecting again")
@@ -193,7 +197,7 @@ class Daemon:
                 await asyncio.Event().wait()
             except AccountInactive as error:
                 self._refused(error)
-                await asyncio.sleep(ASK_AGAIN)
+                await asyncio.sleep(_about(ASK_AGAIN))
             except Unavailable:
                 return
             else:
@@ -282,7 +286,7 @@ class Daemon:
 
     # How it is told to end, and asked how it is.
 
-    async def _until_stopped(self, work: Coroutine[Any, Any, NoReturn] | Coroutine[Any, Any, None]) -> None:
+    async def _until_stopped(self, work: Coroutine[Any, Any, None]) -> None:
         working, stopping = asyncio.ensure_future(work), asyncio.ensure_future(self._stop.wait())
         try:
             await asyncio.wait((working, stopping), return_when=asyncio.FIRST_COMPLETED)
@@ -307,7 +311,7 @@ class Daemon:
             await self._gone.wait()
             return Status("down", kill_switch=False, reason=self._reason)
         if self._condition == "connected":
-            with contextlib.suppress(InterfaceUnavailable):
+            with contextlib.suppress(Unavailable):
                 self._look()
         age = self._liveness.handshake_age(now=clock.boottime())
         return Status(
@@ -319,3 +323,8 @@ class Daemon:
             kill_switch=self._shut,
             reason=self._reason,
         )
+
+
+def _about(seconds: float) -> float:
+    """Return this time, up to a fifth shorter or longer, so that not everybody asks at once."""
+    return seconds * (0.8 + 0.4 * entropy.bits(32) / 2**32)

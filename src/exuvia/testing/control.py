@@ -53,7 +53,10 @@ class FakeControlPlane:
         loop = asyncio.new_event_loop()
         thread = threading.Thread(target=loop.run_forever)
         thread.start()
-        starting = asyncio.start_server(self._serve, sock=sock, ssl=tls)
+        patience = None if tls is None else 1.0
+        starting = asyncio.start_server(
+            self._serve, sock=sock, ssl=tls, ssl_handshake_timeout=patience, ssl_shutdown_timeout=patience
+        )
         server = asyncio.run_coroutine_threadsafe(starting, loop).result()
         try:
             yield
@@ -135,6 +138,9 @@ async def _close(server: asyncio.Server) -> None:
     for task in others:
         task.cancel()
     await asyncio.gather(*others, return_exceptions=True)
+    # wait_closed() of Python 3.11 does not wait for connections that are not set up yet.
+    while getattr(server, "_active_count", 0):  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
 
 
 def _problem(status: int, title: str) -> dict[str, Any]:

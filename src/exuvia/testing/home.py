@@ -168,9 +168,9 @@ class World:
         if done.returncode:
             raise RuntimeError(done.stderr)
 
-    def up(self, *arguments: str) -> "Client":
-        """Start the client."""
-        command = self._client("up", "--interface", self.interface, *arguments)
+    def up(self, *arguments: str, confined: tuple[str, ...] = ()) -> "Client":
+        """Start the client; `confined` is a command that runs another one with fewer powers."""
+        command = self._client("up", "--interface", self.interface, *arguments, confined=confined)
         client = Client(command, self._folder / f"client{len(self._clients)}.log")
         self._clients.append(client)
         return client
@@ -208,10 +208,9 @@ class World:
         self.internet.close()
         shutil.rmtree(self._resolv_conf.parent, ignore_errors=True)
 
-    def _client(self, *arguments: str) -> list[str]:
-        return self.home.command(
-            sys.executable, "-m", "exuvia", "client", "--state", str(self.state), *arguments
-        )
+    def _client(self, *arguments: str, confined: tuple[str, ...] = ()) -> list[str]:
+        command = (sys.executable, "-m", "exuvia", "client", "--state", str(self.state), *arguments)
+        return self.home.command(*confined, *command)
 
     def _changed(self, devices: list[Registered]) -> None:
         for gateway in self.gateways:
