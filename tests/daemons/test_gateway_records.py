@@ -130,6 +130,13 @@ def test_an_epoch_that_is_too_long_is_not_passed_on() -> None:
         Beat(Position("x" * 65, 1)).encode()
 
 
+def test_a_number_that_is_too_large_is_not_passed_on() -> None:
+    """What does not fit into a record is an error where it comes from."""
+    for record in (Beat(Position("x", 2**64)), Beat(Position("x", -1)), SnapshotBegins(AT, 2**32)):
+        with pytest.raises(GarbledRecord):
+            record.encode()
+
+
 @pytest.mark.parametrize(
     "pools",
     [

@@ -32,7 +32,11 @@ class Pipes:
 
     async def say(self, *records: FromNetwork) -> None:
         """Pass records on."""
-        data = memoryview(b"".join([record.encode() for record in records]))
+        await self.write(b"".join([record.encode() for record in records]))
+
+    async def write(self, records: bytes) -> None:
+        """Pass on what is encoded already."""
+        data = memoryview(records)
         async with self._one_writer:
             while data:
                 try:

@@ -5,6 +5,7 @@ A record has fixed fields and no length that somebody else chose. The network pr
 in anybody's hands: whatever comes from it is read here, or refused here.
 """
 
+import struct
 from collections.abc import Callable, Iterator
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from struct import Struct
@@ -227,7 +228,10 @@ _AFTER_PEER = bytes(LENGTH - 1 - TunnelPeer.LENGTH)
 
 
 def _encode(mark: bytes, layout: Struct, *fields: bytes | int) -> bytes:
-    return (mark + layout.pack(*fields)).ljust(LENGTH, b"\0")
+    try:
+        return (mark + layout.pack(*fields)).ljust(LENGTH, b"\0")
+    except struct.error:
+        raise GarbledRecord("a number that does not fit into a record") from None
 
 
 def _decode(record: bytes, kinds: "dict[bytes, tuple[Struct, Callable[..., T]]]") -> T:

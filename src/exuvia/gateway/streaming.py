@@ -93,6 +93,9 @@ class Conversation:
                 tasks.create_task(self._converse())
         except* EOFError:
             pass
+        finally:
+            await self._feed.close()
+            await self._requests.close()
 
     # With the kernel process.
 
@@ -169,7 +172,7 @@ class Conversation:
         lines = self._feed.lines(f"/v1/feed{query}", bearer=self._token, idle_timeout=IDLE)
         async with aclosing(lines):
             async for line in lines:
-                await self._pipes.say(*_records(line))
+                await self._pipes.write(_passed_on(line))
                 self._trouble = ""
         raise ControlPlaneUnreachable("the control plane ended the feed")
 
@@ -215,10 +218,10 @@ def _pools(welcome: GatewayWelcome) -> Pools:
     return pools
 
 
-def _records(line: bytes) -> list[FromNetwork]:
-    """Return the records of one line of the feed."""
+def _passed_on(line: bytes) -> bytes:
+    """Return one line of the feed as records."""
     try:
-        return _parts(_read_message(line))
+        return b"".join([record.encode() for record in _parts(_read_message(line))])
     except (msgspec.DecodeError, UnicodeDecodeError, ValueError, ExuviaError):
         raise ControlPlaneUnreachable("what comes is not a control plane's feed") from None
 
