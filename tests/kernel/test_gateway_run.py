@@ -37,7 +37,7 @@ def test_it_makes_the_interface_and_follows(machine: Machine) -> None:
     assert "fd00::1/64" in shown
     assert [hello.public_key for hello in machine.feed.hellos] == [machine.public_key()]
     assert not machine.feed.hellos[0].lasting
-    assert "with 2 peers, at revision 1" in gateway.printed
+    assert "2 peers, revision 1" in gateway.printed
 
 
 def test_p8_changes_are_applied_and_acknowledged_at_once(machine: Machine) -> None:

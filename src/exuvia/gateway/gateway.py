@@ -294,10 +294,7 @@ class Gateway:
         if not self._ready:
             self._ready = True
             name, revision = self._settings.interface, position.revision
-            print(
-                f"exuvia gateway: {name} is ready, with {self._count()} peers, at revision {revision}",
-                flush=True,
-            )
+            print(f"exuvia gateway: {name} is ready: {self._count()} peers, revision {revision}", flush=True)
 
     def _write_alias(self, reception: Reception) -> None:
         follower = reception.follower

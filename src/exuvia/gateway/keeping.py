@@ -49,21 +49,21 @@ class Keeper:
         *,
         complete: bool,
         forget_flows: bool = False,
-        now: Callable[[], float] = clock.boottime,
-        forget: Callable[[Collection[bytes]], int] = conntrack.forget,
+        now: Callable[[], float] | None = None,
+        forget: Callable[[Collection[bytes]], int] | None = None,
     ) -> None:
         self.table = table
         self.complete = complete
         self.equal = False
-        self.next_look = self.next_reconcile = now()
+        self._now = now or clock.boottime
+        self.next_look = self.next_reconcile = self._now()
         self.peers = self.foreign = 0
         self.flows_left = False
         """Whether connection tracking refused to forget a flow."""
         self._interface = interface
         self._pools: list[Network] = [pool for each in pools for pool in (each.pool4, each.pool6)]
         self._forget_flows = forget_flows
-        self._now = now
-        self._forget = forget
+        self._forget = forget or conntrack.forget
         self._watch = Watch()
         self._reconciler = Reconciler()
         self._purged: list[TunnelPeer] = []
