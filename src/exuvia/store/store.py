@@ -10,6 +10,7 @@ from pathlib import Path
 
 from exuvia.errors import InvalidConfiguration
 from exuvia.rules.allocation import DEFAULT_POOL4, Bits, Pools, pool4_from_text, pool6_from_text, random_pool6
+from exuvia.rules.expiry import first_look
 from exuvia.store import database, files, generation, peers
 from exuvia.store.credentials import KEY_LENGTH, Hasher
 from exuvia.store.migrate import migrate, migrations
@@ -92,7 +93,7 @@ def _ready(connection: sqlite3.Connection, path: Path, wanted: Wanted, bits: Bit
     if is_new:
         _begin(connection, path, bits)
     elif wanted.new_epoch:
-        _begin_epoch(connection, path, wanted.hour, bits)
+        _begin_epoch(connection, path, _believable(connection, wanted.hour), bits)
     else:
         generation.check(connection, path)
     return Hasher(key)
@@ -105,6 +106,13 @@ def _begin(connection: sqlite3.Connection, path: Path, bits: Bits) -> None:
         "INSERT INTO meta (one, epoch, revision, generation, clock_hour) VALUES (1, ?, 0, ?, 0)",
         (_epoch(bits), first),
     )
+
+
+def _believable(connection: sqlite3.Connection, hour: int) -> int:
+    """Return the hour, or the latest that was believed if this one can't be: addresses rest from it on."""
+    (latest,) = connection.execute("SELECT clock_hour FROM meta").fetchone()
+    believed = first_look(wall=hour * 3600.0, boottime=0.0, latest_hour=latest, trusted=False)
+    return believed.hour()
 
 
 def _begin_epoch(connection: sqlite3.Connection, path: Path, hour: int, bits: Bits) -> None:
