@@ -115,7 +115,7 @@ def test_time_asleep_is_no_step() -> None:
     ],
 )
 def test_a_restart_notices_a_clock_set_back_or_far_ahead(ahead: int, paused: bool) -> None:
-    """Between two runs only the latest hour is known: an earlier one is doubted, or one over a month later."""
+    """Between two runs only the latest hour is known: an earlier one is doubted, or one much later."""
     clock = first_look(wall=NOON + ahead * 3600, boottime=5.0, latest_hour=HOUR, trusted=False)
 
     assert clock.paused is paused

@@ -124,7 +124,7 @@ class Follower:
 
     @property
     def keep_until(self) -> float | None:
-        """When the last of the kept peers goes; None if none is kept, or could be by what was written down."""
+        """When the last of the kept peers goes, or of those that may yet turn out to be kept; or None."""
         return max(self.kept.values(), default=self._keep_until)
 
     def begin(self, position: Position, count: int, table: PeerTable) -> Staging:
