@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from exuvia.rules.purge import CAP, QUIET
-from exuvia.testing.feed import peer
+from exuvia.testing.feed import peer, secret
 from exuvia.testing.initiator import Initiator, tai64n
 from exuvia.testing.site import INTERFACE, PORT, TUNNEL, Client, GatewayRun, Machine, as_shown
-from exuvia.wg.keys import PrivateKey, PublicKey
+from exuvia.wg.keys import PublicKey
 from exuvia.wg.timing import REJECT_AFTER_TIME
 
 EVERY = 0.1
@@ -109,7 +109,7 @@ def test_p1_a_half_open_handshake_is_forgotten(machine: Machine) -> None:
     client = machine.client(1)
     time.sleep(2)
     initiator = Initiator(
-        PrivateKey((1).to_bytes(32, "big")),
+        secret(1),
         PublicKey.from_text(machine.public_key()),
         client.row.preshared_key,
     )
@@ -129,10 +129,10 @@ def test_p1_replayed_handshakes_do_not_keep_an_endpoint(machine: Machine) -> Non
     running(machine)
     client = machine.client(1)
     time.sleep(2)
-    secret, gateway = PrivateKey((1).to_bytes(32, "big")), PublicKey.from_text(machine.public_key())
+    gateway = PublicKey.from_text(machine.public_key())
     now = time.time()
     recorded = [
-        Initiator(secret, gateway, client.row.preshared_key).initiation(1, tai64n(now + second))
+        Initiator(secret(1), gateway, client.row.preshared_key).initiation(1, tai64n(now + second))
         for second in range(30)
     ]
     since, longest = None, 0.0

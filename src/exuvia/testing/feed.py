@@ -32,9 +32,15 @@ WELCOME = GatewayWelcome("10.0.0.0/8", "fd00::/64", "10.0.0.1/8", "fd00::1/64")
 _A_LINE = 256
 
 
-def peer(number: int, *, key: bytes | None = None) -> TunnelPeer:
-    """Return a peer: its key and addresses tell its number, its preshared key does, too."""
-    public = key or PrivateKey(number.to_bytes(32, "big")).public_key()
+def secret(number: int) -> PrivateKey:
+    """Return the private key of a peer."""
+    # Not in the first or last bytes, of which some bits are the same in all keys.
+    return PrivateKey(number.to_bytes(16, "big").ljust(32, b"\1"))
+
+
+def peer(number: int) -> TunnelPeer:
+    """Return a peer: its keys and addresses tell its number."""
+    public = secret(number).public_key()
     four, six = IPv4Address("10.0.1.0") + number, IPv6Address("fd00::1:0") + number
     return TunnelPeer.pack(public, four, six, number.to_bytes(32, "little"))
 

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from exuvia.testing.feed import TOKEN, FakeFeed, peer, wait_until
+from exuvia.testing.feed import TOKEN, FakeFeed, peer, secret, wait_until
 from exuvia.testing.namespaces import Namespace, wire
-from exuvia.wg.keys import PrivateKey, PublicKey
+from exuvia.wg.keys import PublicKey
 from exuvia.wg.peers import TunnelPeer
 
 INTERFACE = "wg0"
@@ -210,7 +210,7 @@ class Client:
             f"address add {self.row.address6}/128 dev wg0 nodad",
         )
         configuration = (
-            f"[Interface]\nPrivateKey = {PrivateKey(self.number.to_bytes(32, 'big')).text()}\n"
+            f"[Interface]\nPrivateKey = {secret(self.number).text()}\n"
             f"[Peer]\nPublicKey = {gateway_key}\nPresharedKey = {self.row.preshared_key.text()}\n"
             f"AllowedIPs = 0.0.0.0/0, ::/0\nEndpoint = {self.outside}:{PORT}\n"
             f"PersistentKeepalive = {keepalive or 'off'}\n"
