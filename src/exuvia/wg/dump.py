@@ -108,13 +108,20 @@ class Scan:
 
     def _peers(self, buffer: bytearray, position: int, end: int, sightings: list[Sighting]) -> None:
         layout = self._layout
+        fresh = True
         while position + 4 <= end:
+            if fresh and (clean := layout.clean_peers(buffer, position, end)):
+                self.peers += clean
+                position += clean * layout.clean
+                continue
+            fresh = False
             stop = self._run(layout, buffer, position, end, sightings)
             if stop == position:
                 length, _ = _header(buffer, position)
                 layout = self._layout = LAYOUT_OF.get(length, layout)
                 stop = self._run(layout, buffer, position, end, sightings)
                 if stop == position:
+                    fresh = True  # it goes on behind the rest of a split peer
                     stop = position + (length + 3 & ~3)
                     if length < 4 or position + length > end:
                         raise garbled()

