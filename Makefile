@@ -8,7 +8,7 @@ help:  ## show this list
 demo: ready  ## see everything work on this machine, on real WireGuard, step by step (root; 5 minutes)
 	.venv/bin/exuvia demo
 
-test: develop  ## run every test, those of the gateway on a real kernel (the first time it is built: 4 minutes)
+test: develop  ## run every test, those of the gateway on a real kernel (the first time it is built: 4 minutes more)
 	tools/test
 
 check: develop  ## lint, format and types only
