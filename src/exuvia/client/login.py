@@ -56,6 +56,8 @@ async def log_out(folder: StateFolder, *, offline: bool, say: Say) -> None:
     with folder.lock():
         state = None if offline else folder.load()
         if state is None and not offline:
+            # An earlier logout may have been cut short.
+            folder.erase()
             raise folder.not_logged_in()
         if state is not None and state.device is not None:
             await _delete(state, state.device)

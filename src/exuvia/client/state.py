@@ -96,7 +96,10 @@ class StateFolder:
     def load(self) -> ClientState | None:
         """Return the state, or None if there is none; StateUnreadable if it makes no sense."""
         content = files.read(self.file)
-        return None if content is None else _decode(content, self.file)
+        # Nothing but zeros: a logout was cut short while it erased the file.
+        if content is None or (content and not content.strip(b"\0")):
+            return None
+        return _decode(content, self.file)
 
     def require(self) -> tuple[ClientState, Device, ClientKey, Grant]:
         """Return the state of a device that is logged in, with its working key; or NotLoggedIn."""
