@@ -18,7 +18,7 @@ from exuvia.api.hub import Hub
 from exuvia.api.upkeep import Upkeep
 from exuvia.rules.allocation import pool4_from_text, pool6_from_text
 from exuvia.rules.expiry import first_look
-from exuvia.store import accounts, devices, files, generation, peers, store
+from exuvia.store import accounts, devices, files, generation, peers, registration, store
 from exuvia.store import gateways as enrolled_gateways
 from exuvia.store.credentials import device_token, new_secret
 from exuvia.store.gateways import Gateway
@@ -176,13 +176,13 @@ class ControlPlane:
 
     # People.
 
-    def register(self, number: str, key: bytes) -> tuple[devices.Registered, str]:
+    def register(self, number: str, key: bytes) -> tuple[registration.Registered, str]:
         """Register a device; return it with its token."""
         control = self.control
         secret = new_secret(self._bits)
         number_hash = control.hasher.account(number)
         assert number_hash is not None
-        wish = devices.Registration(
+        wish = registration.Registration(
             number_hash,
             PublicKey(key),
             control.hasher.device_secret(secret),
@@ -190,7 +190,7 @@ class ControlPlane:
             control.store.pools,
             self._bits,
         )
-        made = self._do(partial(devices.register, wish=wish))
+        made = self._do(partial(registration.register, wish=wish))
         return made, device_token(made.account_id, made.device_id, secret)
 
     def log_out(self, token: str) -> None:

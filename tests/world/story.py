@@ -6,7 +6,7 @@ story: the seed, and the last steps before it, in names.
 """
 
 import heapq
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from datetime import timedelta
 from pathlib import Path
@@ -42,11 +42,54 @@ LAST_STEPS = 40
 FAULTS = ("double", "drop", "hold", "garble", "html", "cut", "cut in snapshot", "drop row")
 
 
+DEEDS = {
+    "open_account": 4,
+    "register": 12,
+    "register_again": 2,
+    "come_back": 5,
+    "log_out": 4,
+    "delete_device": 2,
+    "suspend": 2,
+    "resume": 3,
+    "cancel": 1,
+    "chat": 12,
+    "half_open": 6,
+    "replay": 2,
+    "cut": 5,
+    "disturb": 8,
+    "kill_soon": 10,
+    "kill_now": 2,
+    "kill_network_process": 3,
+    "hang_network_process": 1,
+    "restart_control": 2,
+    "stop_control": 1,
+    "new_epoch": 1,
+    "back_up": 2,
+    "put_back": 1,
+    "put_back_whole": 1,
+    "step_clock": 2,
+    "delete_interface": 1,
+    "add_foreign": 1,
+    "remove_foreign": 1,
+    "meddle": 2,
+}
+"""What can happen, and how often, relative to the others."""
+
+
 class Story:
     """One simulated network and its accidents."""
 
-    def __init__(self, seed: int, folder: Path, *, gateways: tuple[str, ...] = GATEWAYS) -> None:
+    def __init__(
+        self,
+        seed: int,
+        folder: Path,
+        *,
+        gateways: tuple[str, ...] = GATEWAYS,
+        often: Mapping[str, int] | None = None,
+    ) -> None:
+        """`often` gives some deeds, by name, another weight than usual."""
         self.seed = seed
+        self._deeds = {**DEEDS, **(often or {})}
         self.chance = Random(seed)
         self.clocks = Clocks()
         self.model = Model(gateways)
@@ -101,24 +144,26 @@ class Story:
     def live(self, days: float) -> None:
         """Let so many days pass, with all that happens in them."""
         until = self.clocks.now + days * DAY
-        try:
+
+        def days_pass() -> None:
             while self.clocks.now < until:
                 self.step()
+
+        self.tell_if_broken(days_pass)
+
+    def tell_if_broken(self, what: Callable[[], None]) -> None:
+        """Do something; if it breaks a promise, or anything else, tell the story."""
+        try:
+            what()
         except Exception as error:
             raise Broken(f"{error or type(error).__name__}\n{self.told()}") from error
 
     def step(self) -> None:
         """Let something happen, and check everything."""
-        what = self.chance.choices(self._deeds(), weights=self._weights())[0]
-        what()
+        (what,) = self.chance.choices(list(self._deeds), weights=list(self._deeds.values()))
+        getattr(self, what)()
         self.pass_time(self._pause())
         self.check()
-
-    def _deeds(self) -> list[Callable[[], None]]:
-        return [deed for deed, _ in _DEEDS_OF(self)]
-
-    def _weights(self) -> list[int]:
-        return [weight for _, weight in _DEEDS_OF(self)]
 
     def _pause(self) -> float:
         kind = self.chance.random()
@@ -784,38 +829,3 @@ class Story:
 
     def _day(self, now: float) -> str:
         return (EPOCH_OF_TIME + timedelta(seconds=now)).date().isoformat()
-
-
-def _DEEDS_OF(story: Story) -> list[tuple[Callable[[], None], int]]:  # noqa: N802
-    return [
-        (story.open_account, 4),
-        (story.register, 12),
-        (story.register_again, 2),
-        (story.come_back, 5),
-        (story.log_out, 4),
-        (story.delete_device, 2),
-        (story.suspend, 2),
-        (story.resume, 3),
-        (story.cancel, 1),
-        (story.chat, 12),
-        (story.half_open, 6),
-        (story.replay, 2),
-        (story.cut, 5),
-        (story.disturb, 8),
-        (story.kill_soon, 10),
-        (story.kill_now, 2),
-        (story.kill_network_process, 3),
-        (story.hang_network_process, 1),
-        (story.restart_control, 2),
-        (story.stop_control, 1),
-        (story.new_epoch, 1),
-        (story.back_up, 2),
-        (story.put_back, 1),
-        (story.put_back_whole, 1),
-        (story.step_clock, 2),
-        (story.delete_interface, 1),
-        (story.add_foreign, 1),
-        (story.remove_foreign, 1),
-        (story.meddle, 2),
-    ]
-
