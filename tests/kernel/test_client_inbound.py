@@ -6,47 +6,48 @@ import subprocess
 import time
 from collections.abc import Iterator
 from ipaddress import ip_address
-from pathlib import Path
 
 import pytest
 
 from exuvia.client.gateways import Endpoint
 from exuvia.client.killswitch import CONTROL_MARK, Openings, removal, ruleset
-from exuvia.testing.home import CONTROL, CONTROL_PORT, HOME, HOME6, PORT, WEB, World
+from exuvia.testing.home import CONTROL, HOME, HOME6, PORT, WEB, World
 from exuvia.testing.namespaces import Namespace, wire
 
+DOOR = 8443
+"""A port of the control plane's at which nobody listens yet."""
 CONNECTING = Openings(
     "exuvia0",
     Endpoint(ip_address("198.51.101.2"), PORT),
-    (Endpoint(ip_address(CONTROL), CONTROL_PORT),),
+    (Endpoint(ip_address(CONTROL), DOOR),),
 )
 
 
-@pytest.fixture(scope="module")
-def quiet_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    """A home without a client."""
-    made = World(tmp_path_factory.mktemp("home"))
-    yield made
-    made.close()
-
-
 @pytest.fixture
-def home(quiet_world: World) -> Iterator[World]:
+def home(town: World) -> Iterator[World]:
     """A home without a client, without a kill switch."""
-    yield quiet_world
-    load(quiet_world, removal())
+    town.new_home()
+    yield town
+    load(town, removal())
 
 
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    """A home with a client that is logged in."""
-    made = World(tmp_path)
+@pytest.fixture(scope="module")
+def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """A home, an internet and two gateways."""
+    made = World(tmp_path_factory.mktemp("town"))
     try:
         with made.serving():
-            made.log_in()
             yield made
     finally:
         made.close()
+
+
+@pytest.fixture
+def world(town: World) -> World:
+    """A new home with a client that is logged in."""
+    town.new_home()
+    town.log_in()
+    return town
 
 
 def load(world: World, text: str) -> None:
@@ -127,14 +128,14 @@ def test_the_control_planes_address_opens_no_door(home: World) -> None:
     with incoming:
         incoming.setblocking(False)
         with home.internet.inside():
-            control = socket.create_server((CONTROL, CONTROL_PORT))
+            control = socket.create_server((CONTROL, DOOR))
         with control:
-            assert _connects(home.home, ("", 0), (CONTROL, CONTROL_PORT), mark=CONTROL_MARK)
+            assert _connects(home.home, ("", 0), (CONTROL, DOOR), mark=CONTROL_MARK)
         heard(incoming)
-        _connects(home.internet, (CONTROL, CONTROL_PORT), (HOME, 5001))
+        _connects(home.internet, (CONTROL, DOOR), (HOME, 5001))
         assert heard(incoming) == []
         load(home, ruleset(CONNECTING).replace(" tcp flags & (syn | ack) != syn", ""))
-        _connects(home.internet, (CONTROL, CONTROL_PORT), (HOME, 5001))
+        _connects(home.internet, (CONTROL, DOOR), (HOME, 5001))
         assert heard(incoming)
 
 

@@ -4,7 +4,6 @@ import sys
 import time
 from collections.abc import Iterator
 from ipaddress import ip_address
-from pathlib import Path
 
 import pytest
 
@@ -16,33 +15,33 @@ from exuvia.testing.home import CONTROL, CONTROL_PORT, LAN, NEIGHBOUR, NEIGHBOUR
 CLEAR_INSIDE = "from exuvia.client import network; print(network.clear(stay_shut=True))"
 
 
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    """A home with a client that is logged in."""
-    made = World(tmp_path)
+@pytest.fixture(scope="module")
+def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """A home, an internet and two gateways."""
+    made = World(tmp_path_factory.mktemp("town"))
     try:
         with made.serving():
-            made.log_in()
             yield made
     finally:
         made.close()
 
 
-@pytest.fixture(scope="module")
-def quiet_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    """A home without a client."""
-    made = World(tmp_path_factory.mktemp("home"))
-    yield made
-    made.close()
+@pytest.fixture
+def world(town: World) -> World:
+    """A new home with a client that is logged in."""
+    town.new_home()
+    town.log_in()
+    return town
 
 
 @pytest.fixture
-def home(quiet_world: World) -> Iterator[tuple[World, Chatter]]:
+def home(town: World) -> Iterator[tuple[World, Chatter]]:
     """A home without a client, and programs that talk to everybody."""
-    chatter = Chatter(quiet_world.home, [gateway.address for gateway in quiet_world.gateways])
-    yield quiet_world, chatter
+    town.new_home()
+    chatter = Chatter(town.home, [gateway.address for gateway in town.gateways])
+    yield town, chatter
     chatter.close()
-    load(quiet_world, removal())
+    load(town, removal())
 
 
 @pytest.fixture
@@ -210,7 +209,7 @@ SOLICITS = "icmpv6 type { nd-router-solicit, nd-neighbor-solicit, nd-neighbor-ad
         (CONNECTED, DHCP4, "udp sport 68", ("udp", WEB, 67)),
         (CONNECTED, DHCP6, "udp sport 546", ("udp", WEB6, 547)),
         (CONNECTED, f"{SOLICITS} ip6 hoplimit 255", SOLICITS, ("icmpv6", WEB6, 135)),
-        (CONNECTED, SOLICITS, "meta l4proto ipv6-icmp", ("icmpv6", NEIGHBOUR6, 128)),
+        (CONNECTED, SOLICITS, "meta l4proto 58", ("icmpv6", NEIGHBOUR6, 128)),
         (AT_HOME, f"{DNS} drop\n    ip daddr", "ip daddr", ("udp", LAN, 53)),
     ],
 )

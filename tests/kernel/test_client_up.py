@@ -17,16 +17,23 @@ from exuvia.errors import StateNotSaved
 from exuvia.testing.home import CONTROL, FIRST_RESOLV_CONF, RESOLVER, WEB, WEB6, Client, World
 
 
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    """A home with a client that is logged in."""
-    made = World(tmp_path)
+@pytest.fixture(scope="module")
+def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """A home, an internet and two gateways."""
+    made = World(tmp_path_factory.mktemp("town"))
     try:
         with made.serving():
-            made.log_in()
             yield made
     finally:
         made.close()
+
+
+@pytest.fixture
+def world(town: World) -> World:
+    """A new home with a client that is logged in."""
+    town.new_home()
+    town.log_in()
+    return town
 
 
 def network_of(world: World) -> set[str]:

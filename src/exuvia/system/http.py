@@ -126,8 +126,11 @@ class Connection:
             self._abandon()
 
     async def close(self) -> None:
-        """Close the connection."""
-        self._abandon()
+        """Close the connection, at once: nothing is under way, so there is nothing to wait for."""
+        if self._open is not None:
+            self._open.abort()
+            self._open = None
+            await asyncio.sleep(0)
 
     async def _exchange(self, method: str, path: str, bearer: str | None, data: bytes) -> Response:
         current = await self._connected()
@@ -228,6 +231,9 @@ class _Open:
 
     def abandon(self) -> None:
         self._writer.close()
+
+    def abort(self) -> None:
+        self._writer.transport.abort()
 
     async def _event(self) -> Any:
         while (event := self._protocol.next_event()) is h11.NEED_DATA:

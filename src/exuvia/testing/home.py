@@ -1,9 +1,11 @@
 """A home with a client in it, an internet, and gateways, in network namespaces: for tests of the client."""
 
+import asyncio
 import contextlib
 import json
 import shutil
 import signal
+import socket
 import ssl
 import subprocess
 import sys
@@ -12,6 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from exuvia.client.login import log_in
+from exuvia.client.state import StateFolder
 from exuvia.demo.certificate import write_certificate
 from exuvia.messages import GatewayListing
 from exuvia.system import clock, userspace
@@ -117,6 +121,24 @@ class World:
         self.state = folder / "client"
         self.interface = f"exu{unique()}" if go else "exuvia0"
         self.internet = Namespace("net")
+        addresses = (f"{CONTROL}/32", f"{WEB}/32", f"{WEB6}/128")
+        self.internet.ip(*(f"address add {address} dev lo" for address in addresses))
+        self.internet.run("sysctl", "-qw", "net.ipv4.ip_forward=1")
+        self.gateways = [Gateway(number, self.internet, folder, go=go) for number in (1, 2)]
+        self.control = FakeControlPlane(changed=self._changed)
+        self._clients: list[Client] = []
+        self._move_in()
+
+    def new_home(self) -> None:
+        """Begin anew: another home, nobody logged in, a control plane that behaves."""
+        self._move_out()
+        self._move_in()
+
+    def _move_in(self) -> None:
+        self.control.devices.clear()
+        self.control.refuse.clear()
+        self._changed([])
+        self.list_gateways()
         self.home = Namespace("home")
         self._own_resolv_conf()
         wire(self.home, "eth0", self.internet, "to-home")
@@ -124,9 +146,7 @@ class World:
             f"address add {NEIGHBOUR}/24 dev to-home",
             f"address add {LAN}/24 dev to-home",
             f"address add {NEIGHBOUR6}/64 dev to-home nodad",
-            *(f"address add {address} dev lo" for address in (f"{CONTROL}/32", f"{WEB}/32", f"{WEB6}/128")),
         )
-        self.internet.run("sysctl", "-qw", "net.ipv4.ip_forward=1")
         self.home.ip(
             f"address add {HOME}/24 dev eth0",
             "address add 192.168.7.2/24 dev eth0",
@@ -134,11 +154,17 @@ class World:
             f"route add default via {NEIGHBOUR}",
             f"route add ::/0 via {NEIGHBOUR6}",
         )
-        self.gateways = [Gateway(number, self.internet, folder, go=go) for number in (1, 2)]
-        self.control = FakeControlPlane(changed=self._changed)
-        self.list_gateways()
         self.wiretap = Wiretap(self.internet, "to-home")
-        self._clients: list[Client] = []
+
+    def _move_out(self) -> None:
+        for client in self._clients:
+            client.kill()
+        self._clients.clear()
+        self.wiretap.close()
+        self.internet.ip("link delete to-home")
+        self.home.close()
+        shutil.rmtree(self._resolv_conf.parent, ignore_errors=True)
+        shutil.rmtree(self.state, ignore_errors=True)
 
     @contextlib.contextmanager
     def serving(self) -> Iterator[None]:
@@ -147,8 +173,6 @@ class World:
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         context.load_cert_chain(self._folder / "cert.pem", self._folder / "key.pem")
         with self.internet.inside():
-            import socket
-
             sock = socket.create_server((CONTROL, CONTROL_PORT))
         with sock, self.control.serving(sock, context):
             yield
@@ -163,15 +187,20 @@ class World:
 
     def log_in(self) -> None:
         """Log the client in."""
-        certificate = str(self._folder / "cert.pem")
-        done = self.client("login", "--control", f"https://{CONTROL}", "--ca-file", certificate, text=ACCOUNT)
-        if done.returncode:
-            raise RuntimeError(done.stderr)
+        folder, said = StateFolder(self.state), list[str]()
+        login = log_in(
+            *(folder, f"https://{CONTROL}"),
+            ca_file=str(self._folder / "cert.pem"),
+            account=lambda: ACCOUNT,
+            say=said.append,
+        )
+        with self.home.inside():
+            asyncio.run(login)
 
     def up(self, *arguments: str, confined: tuple[str, ...] = ()) -> "Client":
         """Start the client; `confined` is a command that runs another one with fewer powers."""
         command = self._client("up", "--interface", self.interface, *arguments, confined=confined)
-        client = Client(command, self._folder / f"client{len(self._clients)}.log")
+        client = Client(command, self._folder / f"client-{unique()}.log")
         self._clients.append(client)
         return client
 
@@ -199,14 +228,10 @@ class World:
 
     def close(self) -> None:
         """Take everything away."""
-        for client in self._clients:
-            client.kill()
-        self.wiretap.close()
+        self._move_out()
         for gateway in self.gateways:
             gateway.close()
-        self.home.close()
         self.internet.close()
-        shutil.rmtree(self._resolv_conf.parent, ignore_errors=True)
 
     def _client(self, *arguments: str, confined: tuple[str, ...] = ()) -> list[str]:
         command = (sys.executable, "-m", "exuvia", "client", "--state", str(self.state), *arguments)
