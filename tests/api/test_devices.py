@@ -10,7 +10,8 @@ import pytest
 
 from control_plane import Plane, honest_key, plane_at
 from exuvia.messages import DeviceState, DeviceSummary
-from exuvia.store import devices
+from exuvia.rules import allocation
+from exuvia.store import registration, together
 from exuvia.wg.keys import PublicKey
 
 PRIME = 2**255 - 19
@@ -270,8 +271,8 @@ async def test_p7_the_database_itself_refuses_an_address_twice(
     plane: Plane, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Even if nobody looked whether an address is free, it is never somebody else's as well."""
-    monkeypatch.setattr(devices, "_are_free", lambda *_: True)
-    monkeypatch.setattr(devices.allocation, "draw4", lambda pool, _bits: pool[77])
+    monkeypatch.setattr(registration, "_are_free", lambda *_: True)
+    monkeypatch.setattr(allocation, "draw4", lambda pool, _bits: pool[77])
     number = await plane.account()
     await plane.register(number)
     answer = await plane.ask("POST", "/v1/devices", bearer=number, body={"public_key": honest_key()})
@@ -285,12 +286,12 @@ async def test_p7_a_drawn_address_that_is_taken_is_drawn_again(
     plane: Plane, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A collision costs another draw and is seen by nobody."""
-    draw, hosts = devices.allocation.draw4, iter([9, 9, 9, 10])
-    monkeypatch.setattr(devices.allocation, "draw4", lambda pool, _bits: pool[next(hosts)])
+    draw, hosts = allocation.draw4, iter([9, 9, 9, 10])
+    monkeypatch.setattr(allocation, "draw4", lambda pool, _bits: pool[next(hosts)])
     number = await plane.account()
     made = [await plane.register(number), await plane.register(number)]
 
-    assert draw is not devices.allocation.draw4
+    assert draw is not allocation.draw4
     assert [answer.addresses[0] for answer in made] == ["10.0.0.9/32", "10.0.0.10/32"]
 
 

@@ -16,7 +16,7 @@ from exuvia.rules.allocation import (
     pool6_from_text,
     random_pool6,
 )
-from exuvia.rules.naming import FIRST, SECOND, draw_name
+from exuvia.rules.naming import FIRST, LONGEST_NAME, SECOND, draw_name
 
 POOL6 = IPv6Network("fd12:3456:789a:1::/64")
 
@@ -130,6 +130,8 @@ def test_there_are_128_words_of_each_kind() -> None:
     """Seven bits choose a word, each alike; no word is there twice."""
     assert [len(FIRST), len(SECOND)] == [128, 128]
     assert [len(set(FIRST)), len(set(SECOND))] == [128, 128]
+    assert max(map(len, FIRST)) + 1 + max(map(len, SECOND)) <= LONGEST_NAME
+    assert all(word.isascii() and word.isalpha() and word.islower() for word in FIRST + SECOND)
 
 
 def test_a_name_that_is_taken_is_drawn_again() -> None:

@@ -18,7 +18,9 @@ from control_plane import fresh_key
 from exuvia.errors import AddressPoolExhausted, DeviceLimitReached, KeyRefused, NotFound, UnknownCredential
 from exuvia.rules.expiry import rested_before
 from exuvia.store import accounts, devices, peers, store
+from exuvia.store.registration import Registered, Registration, register
 from exuvia.store.store import Store, Wanted
+from exuvia.store.together import register_all
 from exuvia.store.writer import Committed
 from exuvia.system import entropy
 from exuvia.wg.keys import PublicKey
@@ -94,6 +96,10 @@ class StoreMachine(RuleBasedStateMachine):
         finally:
             self.history[self.revision] = dict(self.table)
 
+    def write_with_others(self, wish: Registration) -> Registered:
+        """Register the way that serves many at once."""
+        return self.loop.run_until_complete(self.store.writer.run_with_others(register_all, wish))
+
     def read(self, question: Any) -> Any:
         """Ask a question."""
         return self.loop.run_until_complete(self.store.reader.run(question))
@@ -118,13 +124,17 @@ class StoreMachine(RuleBasedStateMachine):
         self.accounts[number_hash] = Account(id, number_hash, limit, expires)
         return number_hash
 
-    @rule(target=keys, number=numbers, key=st.one_of(st.builds(fresh_key), keys))
-    def register(self, number: bytes, key: PublicKey) -> Any:
+    @rule(target=keys, number=numbers, key=st.one_of(st.builds(fresh_key), keys), data=st.data())
+    def register(self, number: bytes, key: PublicKey, data: st.DataObject) -> Any:
         """A device registers, with a key that is new, its own, or somebody else's."""
         account = self.accounts.get(number)
-        wish = devices.Registration(number, key, entropy.octets(32), TODAY, self.store.pools, entropy.bits)
+        wish = Registration(number, key, entropy.octets(32), TODAY, self.store.pools, entropy.bits)
         try:
-            made = self.write(partial(devices.register, wish=wish))
+            made = (
+                self.write_with_others(wish)
+                if data.draw(st.booleans())
+                else self.write(partial(register, wish=wish))
+            )
         except UnknownCredential:
             assert account is None or not account.acts
         except DeviceLimitReached:
@@ -144,7 +154,7 @@ class StoreMachine(RuleBasedStateMachine):
             return key
         return multiple()
 
-    def _note_registration(self, account: Account, made: devices.Registered, key: PublicKey) -> None:
+    def _note_registration(self, account: Account, made: Registered, key: PublicKey) -> None:
         assert account.acts
         if key in account.devices.values():
             assert account.devices[made.device_id] == key

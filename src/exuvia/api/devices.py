@@ -22,6 +22,8 @@ from exuvia.rules.limits import waiting_time
 from exuvia.store import devices
 from exuvia.store.credentials import DeviceCredential, device_token, new_secret
 from exuvia.store.peers import Position
+from exuvia.store.registration import Registration
+from exuvia.store.together import register_all
 from exuvia.system import clock
 from exuvia.wg.keys import PublicKey
 from exuvia.wg.peers import TunnelPeer
@@ -45,7 +47,7 @@ async def register(call: Call) -> DeviceRegistered:
     """POST /v1/devices."""
     control = call.control
     secret = new_secret(control.bits)
-    wish = devices.Registration(
+    wish = Registration(
         number_hash=call.number_hash,
         public_key=public_key(call.body.public_key),
         secret_hash=control.hasher.device_secret(secret),
@@ -53,7 +55,7 @@ async def register(call: Call) -> DeviceRegistered:
         pools=control.store.pools,
         bits=control.bits,
     )
-    made = await control.store.writer.run(partial(devices.register, wish=wish))
+    made = await control.store.writer.run_with_others(register_all, wish)
     peer = made.peer
     return DeviceRegistered(
         id=identifiers.text(made.device_id),

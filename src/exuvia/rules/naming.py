@@ -31,6 +31,8 @@ _SECOND = """
 
 FIRST = tuple(_FIRST.split())
 SECOND = tuple(_SECOND.split())
+LONGEST_NAME = 24
+"""Letters that a name has at most, with the space."""
 
 
 def draw_name(taken: Collection[str], bits: Bits) -> str:

@@ -8,21 +8,13 @@ from typing import NamedTuple
 
 from exuvia.errors import (
     AccountInactive,
-    AddressPoolExhausted,
-    DeviceLimitReached,
-    KeyRefused,
     NotFound,
     UnknownCredential,
 )
-from exuvia.rules import allocation
-from exuvia.rules.allocation import Bits, Pools
 from exuvia.rules.expiry import account_state
-from exuvia.rules.limits import has_room
-from exuvia.rules.naming import draw_name
 from exuvia.store.credentials import DeviceCredential
 from exuvia.store.peers import rest
 from exuvia.store.writer import Transaction
-from exuvia.wg.keys import PresharedKey, PublicKey
 from exuvia.wg.peers import TunnelPeer
 
 ID_LENGTH = 16
@@ -30,31 +22,6 @@ UNKNOWN = "the credential is not accepted"
 """What is said of a credential, whatever is wrong with it."""
 KEY_REFUSED = "this public key can't be registered"
 """What is said of a key that is malformed, a gateway's, or somebody else's: always the same."""
-
-
-@dataclass(frozen=True, slots=True)
-class Registration:
-    """A wish to register a device."""
-
-    number_hash: bytes
-    public_key: PublicKey
-    secret_hash: bytes
-    """Of the secret that the device is to prove itself with."""
-    today: str
-    pools: Pools
-    bits: Bits
-
-
-@dataclass(frozen=True, slots=True)
-class Registered:
-    """What a registration led to."""
-
-    account_id: bytes
-    device_id: bytes
-    name: str
-    peer: TunnelPeer
-    epoch: str
-    revision: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,33 +33,9 @@ class Device:
     peers: list[TunnelPeer]
 
 
-def register(transaction: Transaction, wish: Registration) -> Registered:
-    """
-    Give the account a device with this key, or the same device a new token.
-
-    The same key of the same account again is the same device: an answer that was lost can
-    be asked for again.
-    """
-    account = _active_account(transaction, wish.number_hash, wish.today)
-    owner = _owner(transaction, wish.public_key)
-    if owner is not None and owner.account_id == account.id:
-        return _register_again(transaction, owner, wish)
-    names, useless = _room_for_another(transaction, account)
-    if owner is not None:
-        raise KeyRefused(KEY_REFUSED)
-    peer = _new_peer(transaction, wish)
-    if useless is not None:
-        transaction.execute("DELETE FROM device WHERE account_id = ? AND id = ?", (account.id, useless))
-    id = wish.bits(8 * ID_LENGTH).to_bytes(ID_LENGTH, "big")
-    name = draw_name(names, wish.bits)
-    transaction.execute("INSERT INTO device VALUES (?, ?, ?, ?)", (account.id, id, name, wish.secret_hash))
-    _insert_key(transaction, account.id, id, peer)
-    return Registered(account.id, id, name, peer, transaction.epoch, transaction.revision)
-
-
 def of_account(connection: sqlite3.Connection, number_hash: bytes, *, today: str) -> list[Device]:
     """Return all devices of an account; UnknownCredential unless it is active."""
-    account = _active_account(connection, number_hash, today)
+    account = active_account(connection, number_hash, today)
     rows = connection.execute(
         "SELECT id, name FROM device WHERE account_id = ? ORDER BY name", (account.id,)
     ).fetchall()
@@ -113,7 +56,7 @@ def by_credential(connection: sqlite3.Connection, credential: DeviceCredential, 
 
 def require_account(connection: sqlite3.Connection, number_hash: bytes, *, today: str) -> None:
     """Raise UnknownCredential unless there is an active account with this number."""
-    _active_account(connection, number_hash, today)
+    active_account(connection, number_hash, today)
 
 
 def delete_own(transaction: Transaction, credential: DeviceCredential, *, hour: int) -> None:
@@ -126,7 +69,7 @@ def delete_of_account(
     transaction: Transaction, number_hash: bytes, id: bytes, *, today: str, hour: int
 ) -> None:
     """Delete a device of this account; NotFound if the account has no such device."""
-    account = _active_account(transaction, number_hash, today)
+    account = active_account(transaction, number_hash, today)
     row = transaction.execute(
         "SELECT 1 FROM device WHERE account_id = ? AND id = ?", (account.id, id)
     ).fetchone()
@@ -140,31 +83,24 @@ def revoke_keys_of_account(transaction: Transaction, account_id: bytes, *, hour:
     _revoke(transaction, "account_id = ?", (account_id,), hour)
 
 
-class _Account(NamedTuple):
+class Account(NamedTuple):
+    """An account that may act."""
+
     id: bytes
     device_limit: int
-
-
-class _Owner(NamedTuple):
-    """Who has a public key, and what the peer table says of it; all None for a gateway."""
-
-    account_id: bytes | None
-    device_id: bytes
-    address4: bytes
-    address6: bytes
-    preshared_key: bytes
 
 
 _Executes = Transaction | sqlite3.Connection
 
 
-def _active_account(connection: _Executes, number_hash: bytes, today: str) -> _Account:
+def active_account(connection: _Executes, number_hash: bytes, today: str) -> Account:
+    """Return the account with this number; UnknownCredential unless it is active."""
     row = connection.execute(
         "SELECT id, state, expires, device_limit FROM account WHERE number_hash = ?", (number_hash,)
     ).fetchone()
     if row is None or account_state(row[1], row[2], today) != "active":
         raise UnknownCredential(UNKNOWN)
-    return _Account(row[0], row[3])
+    return Account(row[0], row[3])
 
 
 def _named(connection: _Executes, credential: DeviceCredential) -> str:
@@ -176,75 +112,6 @@ def _named(connection: _Executes, credential: DeviceCredential) -> str:
         raise UnknownCredential(UNKNOWN)
     name: str = row[0]
     return name
-
-
-def _owner(transaction: Transaction, public_key: PublicKey) -> _Owner | None:
-    row = transaction.execute(
-        "SELECT account_id, device_id, address4, address6, preshared_key FROM key WHERE public_key = ?1 "
-        "UNION ALL SELECT NULL, NULL, NULL, NULL, NULL FROM gateway WHERE public_key = ?1",
-        (public_key,),
-    ).fetchone()
-    return None if row is None else _Owner(*row)
-
-
-def _room_for_another(transaction: Transaction, account: _Account) -> tuple[list[str], bytes | None]:
-    """
-    Return the names of the account's devices, and one to delete if there are as many as may be.
-
-    Only a device that a suspension or a new epoch left without a key makes room for another;
-    DeviceLimitReached if there is none.
-    """
-    names = transaction.execute("SELECT name FROM device WHERE account_id = ?", (account.id,)).fetchall()
-    useless = None
-    if not has_room(len(names), account.device_limit):
-        useless = transaction.execute(
-            "SELECT id FROM device WHERE account_id = ?1 AND NOT EXISTS "
-            "(SELECT 1 FROM key WHERE account_id = ?1 AND device_id = device.id) LIMIT 1",
-            (account.id,),
-        ).fetchone()
-        if useless is None:
-            raise DeviceLimitReached("the account has as many devices as it may have: log one out first")
-    return [name for (name,) in names], useless[0] if useless else None
-
-
-def _register_again(transaction: Transaction, owner: _Owner, wish: Registration) -> Registered:
-    assert owner.account_id is not None  # noqa: S101  it was compared with an account's
-    place = (owner.account_id, owner.device_id)
-    (name,) = transaction.execute("SELECT name FROM device WHERE account_id = ? AND id = ?", place).fetchone()
-    transaction.execute(
-        "UPDATE device SET token_hash = ? WHERE account_id = ? AND id = ?", (wish.secret_hash, *place)
-    )
-    peer = TunnelPeer(wish.public_key + owner.address4 + owner.address6 + owner.preshared_key)
-    return Registered(*place, name, peer, transaction.epoch, transaction.revision)
-
-
-def _new_peer(transaction: Transaction, wish: Registration) -> TunnelPeer:
-    """Return the key with addresses that nobody has and that are not resting."""
-    preshared_key = PresharedKey(wish.bits(256).to_bytes(32, "big"))
-    for _ in range(allocation.REDRAWS):
-        address4 = allocation.draw4(wish.pools.pool4, wish.bits)
-        address6 = allocation.draw6(wish.pools.pool6, wish.bits)
-        if _are_free(transaction, address4.packed, address6.packed):
-            return TunnelPeer.pack(wish.public_key, address4, address6, preshared_key)
-    raise AddressPoolExhausted("the address pool is nearly full: try again later")
-
-
-def _are_free(transaction: Transaction, address4: bytes, address6: bytes) -> bool:
-    row = transaction.execute(
-        "SELECT EXISTS (SELECT 1 FROM key WHERE address4 = ?1) "
-        "OR EXISTS (SELECT 1 FROM key WHERE address6 = ?2) "
-        "OR EXISTS (SELECT 1 FROM resting WHERE address IN (?1, ?2))",
-        (address4, address6),
-    ).fetchone()
-    return not row[0]
-
-
-def _insert_key(transaction: Transaction, account_id: bytes, device_id: bytes, peer: TunnelPeer) -> None:
-    transaction.execute(
-        "INSERT INTO key VALUES (?, ?, ?, ?, ?, ?, NULL)",
-        (peer[:32], account_id, device_id, peer[32:36], peer[36:52], peer[52:]),
-    )
-    transaction.put(peer)
 
 
 def _delete(transaction: Transaction, account_id: bytes, id: bytes, hour: int) -> None:

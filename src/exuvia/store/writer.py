@@ -17,12 +17,21 @@ from typing import Any, TypeVar
 
 from exuvia.errors import ExuviaError, StoreUnavailable
 from exuvia.store import database
+from exuvia.store.packed import Packed
 from exuvia.wg.peers import TunnelPeer
 
 T = TypeVar("T")
+W = TypeVar("W")
 LARGEST_GROUP = 256
 LONGEST_QUEUE = 20_000
 """Operations that may wait; more are refused at once, rather than late."""
+
+
+_CHANGE = Packed(public_key=32)
+_INSERT_CHANGES = (
+    f"{Packed.EACH} INSERT INTO change (revision, public_key) "  # noqa: S608
+    f"SELECT ?3 + 1 + at.n, {_CHANGE.column('public_key')} FROM at"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,15 +50,14 @@ class Transaction:
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self.execute = connection.execute
-        self._executemany = connection.executemany
         self.epoch, self.revision = connection.execute("SELECT epoch, revision FROM meta").fetchone()
         self._after: int = self.revision
-        self._changes: list[tuple[int, bytes]] = []
+        self._changes: list[bytes] = []
         self._table: dict[bytes, TunnelPeer | None] = {}
 
     def put(self, peer: TunnelPeer) -> None:
         """Note that a peer was added."""
-        self._note(peer.public_key, peer)
+        self._note(peer[:32], peer)
 
     def remove(self, public_key: bytes) -> None:
         """Note that a peer was removed."""
@@ -59,7 +67,7 @@ class Transaction:
         """Write the changes and the revision they led to; None if there are none."""
         if not self._changes:
             return None
-        self._executemany("INSERT INTO change (revision, public_key) VALUES (?, ?)", self._changes)
+        self.execute(_INSERT_CHANGES, (b"".join(self._changes), len(self._changes), self._after))
         self.execute("UPDATE meta SET revision = ?", (self.revision,))
         # In the order of the keys' bytes: gateways learn nothing from who came first.
         put = sorted(peer for peer in self._table.values() if peer is not None)
@@ -68,11 +76,13 @@ class Transaction:
 
     def _note(self, public_key: bytes, peer: TunnelPeer | None) -> None:
         self.revision += 1
-        self._changes.append((self.revision, public_key))
+        self._changes.append(public_key)
         self._table[public_key] = peer
 
 
 Operation = Callable[[Transaction], T]
+ManyAtOnce = Callable[[Transaction, list[W]], list[T | ExuviaError]]
+"""Does for many what an operation does for one; the answers are in the order of the wishes."""
 
 
 class _Spoilt(Exception):
@@ -85,6 +95,8 @@ class _Job:
 
     answer: "asyncio.Future[Any]"
     operation: Operation[Any] | None = None
+    many: ManyAtOnce[Any, Any] | None = None
+    wish: Any = None
     alone: Callable[[sqlite3.Connection], Any] | None = None
     result: Any = None
     error: BaseException | None = None
@@ -112,10 +124,18 @@ class Writer:
         An operation refuses before it writes; what it raises is raised here, and leaves the
         others of its group alone. StoreUnavailable: the database has a fault, nothing was done.
         """
-        if self._jobs.qsize() > LONGEST_QUEUE:
-            raise StoreUnavailable("too much is waiting to be written")
-        answer: asyncio.Future[T] = self._loop.create_future()
-        self._jobs.put(_Job(answer, operation=operation))
+        answer: asyncio.Future[T] = self._new_answer()
+        self._jobs.put(_Job(answer, operation))
+        return await answer
+
+    async def run_with_others(self, many: ManyAtOnce[W, T], wish: W) -> T:
+        """
+        Like run, for what is asked so often that those who ask at the same time are served at once.
+
+        Everybody who waits with the same `many` is served by one call of it.
+        """
+        answer: asyncio.Future[T] = self._new_answer()
+        self._jobs.put(_Job(answer, many=many, wish=wish))
         return await answer
 
     async def run_alone(self, work: Callable[[sqlite3.Connection], T]) -> T:
@@ -128,6 +148,11 @@ class Writer:
         """Finish what is queued, and end the thread."""
         self._jobs.put(None)
         await asyncio.to_thread(self._thread.join)
+
+    def _new_answer(self) -> "asyncio.Future[Any]":
+        if self._jobs.qsize() > LONGEST_QUEUE:
+            raise StoreUnavailable("too much is waiting to be written")
+        return self._loop.create_future()
 
     def _work(self) -> None:
         while (group := self._next_group()) is not None:
@@ -179,25 +204,39 @@ class Writer:
         self._connection.execute("BEGIN IMMEDIATE")
         transaction = Transaction(self._connection)
         for job in group:
-            self._attempt(job, transaction)
+            job.result = job.error = None
+            if job.operation is not None:
+                self._attempt(job, job.operation, transaction)
+        for many in {job.many: None for job in group if job.many is not None}:
+            self._attempt_many([job for job in group if job.many is many], many, transaction)
         committed = transaction.finish()
         self._connection.execute("COMMIT")
         return committed
 
-    def _attempt(self, job: _Job, transaction: Transaction) -> None:
-        assert job.operation is not None  # noqa: S101
+    def _attempt(self, job: _Job, operation: Operation[Any], transaction: Transaction) -> None:
         before = self._connection.total_changes, transaction.revision
-        job.result = job.error = None
         try:
-            job.result = job.operation(transaction)
+            job.result = operation(transaction)
         except sqlite3.OperationalError:
             raise
         except Exception as error:
-            if (self._connection.total_changes, transaction.revision) != before or not isinstance(
-                error, ExuviaError
-            ):
+            after = self._connection.total_changes, transaction.revision
+            if after != before or not isinstance(error, ExuviaError):
                 raise _Spoilt from error
             job.error = error
+
+    def _attempt_many(self, jobs: list[_Job], many: ManyAtOnce[Any, Any], transaction: Transaction) -> None:
+        try:
+            answers = many(transaction, [job.wish for job in jobs])
+        except sqlite3.OperationalError:
+            raise
+        except Exception as error:
+            raise _Spoilt from error
+        for job, answer in zip(jobs, answers, strict=True):
+            if isinstance(answer, ExuviaError):
+                job.error = answer
+            else:
+                job.result = answer
 
     def _roll_back(self) -> None:
         # Should this fail too, the next BEGIN will, and is answered the same way.
