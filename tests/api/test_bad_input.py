@@ -216,7 +216,7 @@ async def test_a_fault_of_ours_is_500_and_tells_nothing(
     def broken(*_: object, **__: object) -> None:
         raise ValueError(f"with {honest_key()} at 192.0.2.7:51820")
 
-    monkeypatch.setattr(plane.inner.control.store.writer, "run", broken)
+    monkeypatch.setattr(plane.inner.control.store.writer, "run_with_others", broken)
     answer = await plane.ask("POST", "/v1/devices", bearer="0" * 28, body={"public_key": honest_key()})
 
     assert (answer.status, set(answer.json)) == (500, {"type", "title", "status"})
