@@ -10,13 +10,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from exuvia.errors import InterfaceUnavailable, InvalidConfiguration, InvalidKey
+from exuvia.errors import ExuviaError, InterfaceUnavailable, InvalidConfiguration, InvalidKey
 from exuvia.gateway.settings import Settings
 from exuvia.rules.ownership import Pools
-from exuvia.system import entropy, links, userspace
+from exuvia.system import entropy, links, process, userspace
 from exuvia.system.aliases import GROUP, Links
 from exuvia.system.interface import WireGuardInterface, open_interface
-from exuvia.wg.interface import Facts
 from exuvia.wg.keys import PrivateKey, PublicKey
 
 
@@ -90,20 +89,26 @@ def _make(name: str) -> None:
 def _configure(interface: WireGuardInterface, settings: Settings) -> None:
     """Set key and port of an interface that we made, unless an earlier run has done so."""
     facts = interface.facts()
-    key = _private_key(settings, facts)
-    port = settings.listen_port if settings.listen_port != facts.listen_port else None
-    if key is not None or port is not None:
-        interface.configure(private_key=key, listen_port=port)
+    if settings.listen_port not in (None, facts.listen_port):
+        interface.configure(listen_port=settings.listen_port)
+    if facts.public_key is None or settings.private_key_file is not None:
+        # No copy of the key is left in a memory that lasts.
+        refusal = process.in_child(lambda: _give_key(interface.name, settings.private_key_file))
+        if refusal is not None:
+            raise InvalidConfiguration(refusal)
 
 
-def _private_key(settings: Settings, facts: Facts) -> PrivateKey | None:
-    if settings.private_key_file is None:
-        return None if facts.public_key is not None else PrivateKey(entropy.octets(32))
+def _give_key(name: str, file: str | None) -> str | None:
+    """Give an interface the private key of a file, or one made now; return why not, if not."""
     try:
-        return PrivateKey.from_text(Path(settings.private_key_file).read_text().strip())
+        text = None if file is None else Path(file).read_text()
+        key = PrivateKey(entropy.octets(32)) if text is None else PrivateKey.from_text(text.strip())
+        # The lock on the interface is our parent's.
+        open_interface(name, alone=False).configure(private_key=key)
     except OSError as error:
-        raise InvalidConfiguration(f"{settings.private_key_file}: {error.strerror}") from None
+        return f"{file}: {error.strerror}"
     except (InvalidKey, UnicodeDecodeError):
-        raise InvalidConfiguration(
-            f"{settings.private_key_file} holds no WireGuard private key: write one with `wg genkey`"
-        ) from None
+        return f"{file} holds no WireGuard private key: write one with `wg genkey`"
+    except ExuviaError as error:
+        return str(error)
+    return None

@@ -216,7 +216,7 @@ class Client:
             f"PersistentKeepalive = {keepalive or 'off'}\n"
         )
         self.namespace.run("wg", "setconf", "wg0", "/dev/stdin", text=configuration)
-        self.namespace.ip("link set wg0 up", "route add 10.0.0.0/8 dev wg0", "route add fd00::/64 dev wg0")
+        self.namespace.ip("link set wg0 up", "route add 0.0.0.0/0 dev wg0", "route add ::/0 dev wg0")
 
     def pings(self, address: str = TUNNEL, *, seconds: float = 5) -> bool:
         """Say whether an address answers through the tunnel."""
