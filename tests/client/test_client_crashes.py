@@ -137,7 +137,7 @@ async def cut_off(work: Any, after: int) -> bool:
 
 @pytest.mark.parametrize("left", ["nothing", "a login"])
 async def test_a_login_killed_at_any_file_operation(home: Home, left: str) -> None:
-    """At whichever operation on a file it is killed, the state can be read and the next login is the same device."""
+    """Killed at whichever operation on a file, the state can be read; the next login is the same device."""
     kill_at, killed = 0, True
     while killed:
         folder = home.fresh()
@@ -170,7 +170,7 @@ async def test_a_login_cut_off_at_any_await(home: Home) -> None:
 
 
 async def test_a_logout_killed_at_any_file_operation(home: Home) -> None:
-    """At whichever operation on a file it is killed, a second logout ends it: no device, and no file of it."""
+    """Killed at whichever operation on a file, a second logout ends it: no device, and no file of it."""
     kill_at, killed = 0, True
     while killed:
         folder = home.fresh()

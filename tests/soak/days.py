@@ -1,4 +1,4 @@
-"""Thousands of simulated days of accidents, one story after the other; a failure tells its story and its seed."""
+"""Thousands of simulated days of accidents, story after story; a failure tells its story and its seed."""
 
 import argparse
 import logging
@@ -39,8 +39,8 @@ def main() -> int:
     took = time.monotonic() - started
     print(
         f"days: {len(seeds) * DAYS_A_STORY} simulated days in {took:.0f} s: {counts['steps']} steps, "
-        f"{counts['kills']} gateways killed, {counts['epochs']} new epochs, {counts['put back']} databases put "
-        f"back, {counts['faults']} faults of the network; {broken} stories in which a promise was broken"
+        f"{counts['kills']} gateways killed, {counts['epochs']} new epochs, {counts['put back']} databases "
+        f"put back, {counts['faults']} faults of the network; {broken} stories in which a promise was broken"
     )
     return int(broken > 0)
 

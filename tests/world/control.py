@@ -122,7 +122,7 @@ class ControlPlane:
         self.connection = connection
         self.writer = _Writer(connection, lambda committed: hubs[0].publish(committed))
         reader = _Reader(connection)
-        opened = _Store(self._path, hasher, pools, clock_hour, at, self.writer, reader)  # type: ignore[arg-type]
+        opened = _Store(self._path, hasher, pools, clock_hour, at, self.writer, reader)  # type: ignore
         hubs.append(Hub(at))
         fleet = Fleet(done(reader.run(enrolled_gateways.enrolled)), at)
         now = clock.boottime()
@@ -168,9 +168,7 @@ class ControlPlane:
 
     def enroll(self, name: str) -> None:
         """Enroll a gateway."""
-        gateway = Gateway(
-            name, self.control.hasher.gateway(name), f"{name}.example:51820", None, None, None
-        )
+        gateway = Gateway(name, self.control.hasher.gateway(name), f"{name}.example:51820", None, None, None)
         self._do(lambda transaction: enrolled_gateways.enroll(transaction, gateway))
         self._reread()
 
@@ -326,5 +324,3 @@ class Stream:
     def close(self) -> None:
         """End it."""
         self._control.hub.unsubscribe(self._subscriber)
-
-

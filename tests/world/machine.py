@@ -15,7 +15,7 @@ from exuvia.errors import InterfaceUnavailable
 from exuvia.gateway import care, gateway, hygiene, nat, taking
 from exuvia.gateway.keeping import Keeper
 from exuvia.gateway.saying import Alarms
-from exuvia.system import aliases, clock, entropy, links
+from exuvia.system import aliases, clock, entropy, links, process
 from exuvia.system.aliases import Link
 from exuvia.system.kernel import KernelInterface
 from exuvia.testing.interface import FakeKernel
@@ -174,7 +174,7 @@ class Here:
     machine: Machine
 
 
-def _open(name: str) -> KernelInterface:
+def _open(name: str, *, alone: bool = True) -> KernelInterface:
     Here.machine.edge()
     kernel = Here.machine.kernel
     if kernel is None:
@@ -197,6 +197,7 @@ def instead_of_the_system(clocks: Clocks, chance: Random) -> Iterator[None]:
             (aliases, "Links", _Links),
             (care, "Links", _Links),
             (taking, "open_interface", _open),
+            (process, "in_child", lambda work: work()),
             (nat, "end", lambda interface: None),
             (hygiene, "tracking_warnings", lambda *, nat: iter(())),
             (gateway, "say", lambda text: None),

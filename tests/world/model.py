@@ -239,7 +239,9 @@ class Model:
                 continue
             since = station.watching_since
             told = max(session.packet, since) + REJECT_AFTER_TIME + G + S
-            told = min(told, max(session.stale_at, since + (REJECT_AFTER_TIME if session.handshake else 0)) + C + S)
+            told = min(
+                told, max(session.stale_at, since + (REJECT_AFTER_TIME if session.handshake else 0)) + C + S
+            )
             if now > told + TOLERANCE:
                 raise Broken(
                     f"P1: {name} still shows where a client was, {now - session.packet:.1f} s after its last packet"
@@ -266,7 +268,7 @@ class Model:
         station.held = dict(peers)
 
     def _check_kept(self, station: Station, ours: set[bytes], now: float) -> None:
-        """P18: if most of what it served is missing in a new epoch, it takes nothing away until the lease ends."""
+        """P18: if most peers are missing in a new epoch, none is taken away until the lease ends."""
         before, station.before = station.before, {}
         lost = {key: peer for key, peer in before.items() if key not in self.people.peers}
         if 2 * len(lost) > len(before):
@@ -285,4 +287,6 @@ class Model:
         if kernel is not None and station.watching_since > 0 and now > station.confirmed + LEASE + 120:
             ours = [key for key in kernel.peers if key not in station.foreign and key not in station.tampered]
             if ours:
-                raise Broken(f"P8: {name} was cut off for longer than its lease and still serves {len(ours)} peers")
+                raise Broken(
+                    f"P8: {name} was cut off for longer than its lease and still serves {len(ours)} peers"
+                )

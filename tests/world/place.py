@@ -7,6 +7,7 @@ from random import Random
 
 from control import ControlPlane
 from machine import INTERFACE, Clocks, Here, Killed, Machine
+from model import Broken
 from wire import NEVER, Talker, Weather, Wire
 
 from exuvia.errors import ExuviaError
@@ -14,7 +15,11 @@ from exuvia.gateway.gateway import Gateway
 from exuvia.gateway.keeping import RECONCILE_EVERY, Keeper
 from exuvia.gateway.settings import Settings
 
-SETTINGS = Settings(control="http://127.0.0.1:9", token_file="/nowhere", interface=INTERFACE, listen_port=51820)
+SETTINGS = Settings(
+    control="http://127.0.0.1:9", token_file="/nowhere", interface=INTERFACE, listen_port=51820
+)
+
+MOST_REFUSALS = 100
 
 
 class Site:
@@ -29,6 +34,8 @@ class Site:
         self.daemon: Gateway | None = None
         self.wire: Wire | None = None
         self.kills = 0
+        self.refusals = 0
+        """How often in a row the daemon could not begin."""
         self.every_look = False
         """Whether looks at an interface on which nothing has changed are made, too."""
         self.changes = 0
@@ -77,8 +84,13 @@ class Site:
             self.daemon.begin()
         except Killed:
             self._killed()
-        except ExuviaError:
+        except ExuviaError as error:
             self.daemon = None
+            self.refusals += 1
+            if self.refusals > MOST_REFUSALS:
+                raise Broken(f"{self.name} can't be started any more: {error}") from error
+        else:
+            self.refusals = 0
 
     def kill(self) -> None:
         """kill -9."""

@@ -11,7 +11,6 @@ from test_days import folder
 from exuvia.gateway.keeping import Keeper
 from exuvia.rules import feed, purge
 from exuvia.rules.feed import Follower
-from exuvia.rules.reconcile import Plan, Reconciler
 from exuvia.store import devices
 from exuvia.system import clock
 from exuvia.system.kernel import KernelInterface
@@ -132,7 +131,14 @@ def never_reconcile(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Keeper, "reconcile", lambda keeper: setattr(keeper, "next_reconcile", keeper._now() + 60))
 
 
-MANY_COPIES = {"back_up": 30, "put_back_whole": 20, "kill_now": 40, "kill_soon": 30, "log_out": 20, "register": 40}
+MANY_COPIES = {
+    "back_up": 30,
+    "put_back_whole": 20,
+    "kill_now": 40,
+    "kill_soon": 30,
+    "log_out": 20,
+    "register": 40,
+}
 MANY_DEVICES = {"register": 60, "log_out": 40, "open_account": 20, "put_back_whole": 0}
 MANY_GAPS = {"disturb": 60, "register": 40, "log_out": 30, "put_back_whole": 0}
 
@@ -161,7 +167,9 @@ def seeds() -> Iterator[range]:
 
 
 @pytest.mark.parametrize("line", BROKEN, ids=lambda line: line.__name__)
-def test_a_broken_line_is_noticed(line: Breaks, monkeypatch: pytest.MonkeyPatch, folder: Any, seeds: range) -> None:
+def test_a_broken_line_is_noticed(
+    line: Breaks, monkeypatch: pytest.MonkeyPatch, folder: Any, seeds: range
+) -> None:
     """With this line broken, one of a few stories breaks a promise, and the error tells the story."""
     line(monkeypatch)
     promises, often = BROKEN[line]
@@ -180,5 +188,3 @@ def test_a_broken_line_is_noticed(line: Breaks, monkeypatch: pytest.MonkeyPatch,
     assert said, "no story noticed it"
     assert said.split(":")[0] in promises.split("|"), said.splitlines()[0]
     assert f"seed {seed}" in said
-
-

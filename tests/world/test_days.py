@@ -1,4 +1,4 @@
-"""Random days of a small network, on the real rules, store and gateway; the story of a failure can be told again."""
+"""Random days of a small network, on the real rules, store and gateway; the same seed tells the same."""
 
 import tempfile
 from collections.abc import Iterator

@@ -117,7 +117,12 @@ class Talker:
     """The network process: what Conversation does, one turn at a time."""
 
     def __init__(
-        self, name: str, control: Callable[[], ControlPlane | None], weather: Weather, clocks: Clocks, chance: Random
+        self,
+        name: str,
+        control: Callable[[], ControlPlane | None],
+        weather: Weather,
+        clocks: Clocks,
+        chance: Random,
     ) -> None:
         self._name = name
         self._control = control
