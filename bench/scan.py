@@ -24,7 +24,10 @@ from exuvia.system.kernel import KernelInterface
 from exuvia.wg.attributes import MESSAGE_HEADER, NLMSG_DONE
 from exuvia.wg.peers import TunnelPeer
 
-INTERFACE = "wg-scan"
+INTERFACE, FEWER = "wg-scan", "wg-scan-fewer"
+FEWER_BY = 10
+"""pyroute2 does not survive 100,000 peers on this kernel: it gets a tenth, and its time is multiplied."""
+
 PURGED = 1_000
 ENDPOINT = (IPv4Address("127.0.0.1"), 9)
 
@@ -34,7 +37,7 @@ from pyroute2 import WireGuard
 with WireGuard() as wireguard:
     began = time.perf_counter()
     quiet = 0
-    for message in wireguard.info("{INTERFACE}"):
+    for message in wireguard.info("{FEWER}"):
         for peer in message.get("WGDEVICE_A_PEERS") or ():
             quiet += not peer.get("WGPEER_A_LAST_HANDSHAKE_TIME").get("tv_sec", 0)
     print(time.perf_counter() - began)
@@ -77,9 +80,7 @@ class Bench:
 
     def make(self) -> None:
         """Make the interface anew, with a private key and without peers."""
-        run("ip", "link", "add", INTERFACE, "type", "wireguard")
-        run("wg", "set", INTERFACE, "private-key", "/dev/stdin", text=run("wg", "genkey"))
-        run("ip", "link", "set", INTERFACE, "up")
+        make_link(INTERFACE)
         self.interface = KernelInterface.open(INTERFACE)
 
     def start(self, folder: Path) -> list[Row]:
@@ -91,6 +92,7 @@ class Bench:
         theirs_right = min(seconds(lambda: run(*sync)) for _ in range(2))
         self.interface.close()
         run("ip", "link", "delete", INTERFACE)
+        settle()
         self.make()
         ours_full = seconds(self._fill)
         ours_right = min(seconds(self._find_right) for _ in range(self._rounds))
@@ -119,7 +121,7 @@ class Bench:
             row("  the same in small messages", best["small"], "wg show dump", best["wg"], ""),
         ]
         if with_pyroute2:
-            rows.append(row("", ours, "pyroute2", pyroute2(), "100"))
+            rows.append(row("", ours, "pyroute2 (a tenth, times 10)", self._pyroute2(), "100"))
         return rows
 
     def purges(self, folder: Path) -> list[Row]:
@@ -129,12 +131,14 @@ class Bench:
         script.write_text("".join(map(shell_purge, quiet)))
         theirs = seconds(lambda: run("sh", str(script)))
         ours = min(seconds(lambda: self.interface.purge(quiet)) for _ in range(3))
-        longest = max(seconds(lambda one=peer: self.interface.purge([one])) for peer in quiet)
+        longest = max(
+            min(seconds(lambda one=peer: self.interface.purge([one])) for _ in range(3)) for peer in quiet
+        )
         assert self.interface.compare(self.table).equal == len(self.table)
         return [
             row(f"purge {PURGED} quiet peers", ours, "a shell loop of wg set", theirs, "30"),
             (
-                f"  longest of {PURGED} messages, answer included",
+                f"  longest of {PURGED} messages (best of 3 each)",
                 f"{longest * 1e3:.2f} ms",
                 "",
                 "",
@@ -171,13 +175,39 @@ class Bench:
                 end = receive()
                 _, kind, *_ = MESSAGE_HEADER.unpack_from(interface._transport.buffer, max(0, end - 20))
 
+    def _pyroute2(self) -> float:
+        """Return how many seconds pyroute2 takes for one look, without its start."""
+        make_link(FEWER)
+        interface = KernelInterface.open(FEWER)
+        interface.apply(self._peers[::FEWER_BY])
+        interface.close()
+        found = float(run(sys.executable, "-c", PYROUTE2)) * FEWER_BY
+        run("ip", "link", "delete", FEWER)
+        return found
+
     def _wg_show(self) -> None:
         subprocess.run(("wg", "show", INTERFACE, "dump"), stdout=subprocess.DEVNULL, check=True)
 
 
-def pyroute2() -> float:
-    """Return how many seconds pyroute2 takes for one look, without its start."""
-    return float(run(sys.executable, "-c", PYROUTE2))
+def make_link(name: str) -> None:
+    """Make an interface with a private key."""
+    run("ip", "link", "add", name, "type", "wireguard")
+    run("wg", "set", name, "private-key", "/dev/stdin", text=run("wg", "genkey"))
+    run("ip", "link", "set", name, "up")
+
+
+def settle() -> None:
+    """Wait until the kernel has freed the peers of an interface that is gone: it does so afterwards."""
+    before = -1
+    while abs(_free() - before) > 1024:
+        before = _free()
+        time.sleep(1)
+
+
+def _free() -> int:
+    """Return how much memory is free, in KiB."""
+    lines = Path("/proc/meminfo").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith("MemFree")).split()[1])
 
 
 def section(peer: TunnelPeer) -> str:
