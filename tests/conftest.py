@@ -7,6 +7,11 @@ same with `--virtual` for the other. `make test` runs everything where it belong
 """
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# How long a test takes says nothing here: machines are busy.
+settings.register_profile("exuvia", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("exuvia")
 
 pytest.register_assert_rewrite("interface_contract")
 
