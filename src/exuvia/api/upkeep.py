@@ -80,6 +80,7 @@ class Upkeep:
 
     async def _erase(self, now: float) -> None:
         """Erase what is over, so that no byte of it is left in any file."""
+        anything_changed = await self._control.store.reader.run(peers.has_changes)
         await self._forget_changes(self._ages.tick(self._control.hub.at.revision, now=now))
         if not self._control.clock.paused:
             await self._wake_rested()
@@ -87,6 +88,8 @@ class Upkeep:
         hour = self._control.hour
         await self._control.store.writer.run(lambda transaction: meta.note_hour(transaction, hour))
         await self._control.store.renew_generation(self._control.bits)
+        if anything_changed:
+            await self._control.store.rewrite()
         await self._truncate()
         await self._count()
 

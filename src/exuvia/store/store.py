@@ -49,6 +49,15 @@ class Store:
         fresh = _generation(bits)
         await self.writer.run_alone(lambda connection: generation.renew(connection, self.path, fresh))
 
+    async def rewrite(self) -> None:
+        """
+        Write the whole file anew, from what is remembered.
+
+        secure_delete clears what is deleted, but not the copies that moving rows from page to
+        page leaves in the unused middle of a page; of 9,000 deleted secrets up to five were there.
+        """
+        await self.writer.run_alone(lambda connection: connection.execute("VACUUM"))
+
     async def truncate_log(self) -> bool:
         """Bring the database file up to date and empty the WAL; False if somebody is reading."""
         return await self.writer.run_alone(_truncate_log)
