@@ -11,7 +11,7 @@ import pytest
 from control_plane import Plane, honest_key, plane_at
 from exuvia.messages import DeviceState, DeviceSummary
 from exuvia.rules import allocation
-from exuvia.store import registration, together
+from exuvia.store import registration
 from exuvia.wg.keys import PublicKey
 
 PRIME = 2**255 - 19
