@@ -150,6 +150,16 @@ class Model:
             station.before.pop(key, None)
             station.held.pop(key, None)
             station.tampered.discard(key)
+            # Whoever had one of these addresses in an earlier epoch gives way.
+            addresses = {peer[32:36], peer[36:52]}
+            station.before = {
+                k: p for k, p in station.before.items() if addresses.isdisjoint((p[32:36], p[36:52]))
+            }
+            station.kept = {
+                k: one
+                for k, one in station.kept.items()
+                if addresses.isdisjoint((one[0][32:36], one[0][36:52]))
+            }
 
     def _check_address(self, address: bytes, *, now: float) -> None:
         number = int.from_bytes(address, "big")
@@ -243,9 +253,7 @@ class Model:
                 told, max(session.stale_at, since + (REJECT_AFTER_TIME if session.handshake else 0)) + C + S
             )
             if now > told + TOLERANCE:
-                raise Broken(
-                    f"P1: {name} still shows where a client was, {now - session.packet:.1f} s after its last packet"
-                )
+                raise Broken(f"P1: {name} still shows where a client was {now - session.packet:.1f} s ago")
 
     # What is true once everything has been told.
 
