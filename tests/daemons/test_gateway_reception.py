@@ -43,7 +43,7 @@ def empty() -> PeerTable:
 
 def reception() -> Reception:
     """Return where the records of a stream can arrive at."""
-    made = Reception(Follower(empty(), confirmed=0.0), empty)
+    made = Reception(Follower(empty(), confirmed=0.0))
     made.take(StreamBegins(made.ask().number), now=0)
     return made
 

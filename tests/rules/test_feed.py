@@ -51,7 +51,7 @@ def snapshot(
 ) -> Update:
     """Let a follower have a whole snapshot."""
     rows = list(peers)
-    staging = following.begin(at, len(rows), table())
+    staging = following.begin(at, len(rows))
     for row in rows:
         staging.add(row)
     return following.finish(staging, table_digest(rows), now=now)
@@ -80,6 +80,12 @@ def change(
     )
 
 
+def removed(update: Update) -> set[TunnelPeer]:
+    """Return who left, in whatever order."""
+    assert update.put == []
+    return set(update.removed)
+
+
 def served(following: Follower) -> set[int]:
     """Return the numbers of the peers in the table."""
     return {int.from_bytes(name[:4], "little") - 1000 for name in following.table.peers}
@@ -101,7 +107,7 @@ def test_a_snapshot_becomes_the_table() -> None:
 def test_nothing_of_a_snapshot_counts_before_it_is_complete() -> None:
     """A snapshot that is cut off leaves table and position as they were."""
     following = at_ten(1)
-    staging = following.begin(Position(EPOCH, 11), 2, table())
+    staging = following.begin(Position(EPOCH, 11), 2)
     staging.add(peer(2))
 
     assert (served(following), following.resume) == ({1}, Position(EPOCH, 10))
@@ -122,7 +128,7 @@ def test_a_snapshot_that_is_cut_short_or_changed_is_refused(
 ) -> None:
     """Count and digest have to be those of what arrived; otherwise nothing changes."""
     following = at_ten(7)
-    staging = following.begin(Position(EPOCH, 11), announced, table())
+    staging = following.begin(Position(EPOCH, 11), announced)
     for row in rows:
         staging.add(peer(row))
     with pytest.raises(MalformedSnapshot):
@@ -133,7 +139,7 @@ def test_a_snapshot_that_is_cut_short_or_changed_is_refused(
 
 def test_a_snapshot_with_more_rows_than_announced_is_refused() -> None:
     """The row too many is refused at once, before the end."""
-    staging = at_ten().begin(Position(EPOCH, 11), 1, table())
+    staging = at_ten().begin(Position(EPOCH, 11), 1)
     staging.add(peer(1))
     with pytest.raises(MalformedSnapshot):
         staging.add(peer(2))
@@ -141,7 +147,7 @@ def test_a_snapshot_with_more_rows_than_announced_is_refused() -> None:
 
 def test_a_snapshot_that_names_a_key_twice_is_refused() -> None:
     """A table has every key once."""
-    staging = at_ten().begin(Position(EPOCH, 11), 2, table())
+    staging = at_ten().begin(Position(EPOCH, 11), 2)
     staging.add(peer(1))
     with pytest.raises(MalformedSnapshot):
         staging.add(peer(1, at=9))
@@ -149,9 +155,9 @@ def test_a_snapshot_that_names_a_key_twice_is_refused() -> None:
 
 def test_a_snapshot_of_more_peers_than_an_interface_takes_is_refused() -> None:
     """2^20 are the kernel's limit; memory for more is never asked for."""
-    at_ten().begin(Position(EPOCH, 11), MOST_PEERS, table())
+    at_ten().begin(Position(EPOCH, 11), MOST_PEERS)
     with pytest.raises(MalformedSnapshot):
-        at_ten().begin(Position(EPOCH, 11), MOST_PEERS + 1, table())
+        at_ten().begin(Position(EPOCH, 11), MOST_PEERS + 1)
 
 
 def test_p18_an_empty_snapshot_of_the_same_epoch_is_believed() -> None:
@@ -159,7 +165,7 @@ def test_p18_an_empty_snapshot_of_the_same_epoch_is_believed() -> None:
     for revision in (10, 11):
         following = at_ten(1, 2)
 
-        assert snapshot(following, [], at=Position(EPOCH, revision)) == Update([peer(1), peer(2)], [])
+        assert removed(snapshot(following, [], at=Position(EPOCH, revision))) == {peer(1), peer(2)}
         assert served(following) == set()
 
 
@@ -173,6 +179,47 @@ def test_the_digest_does_not_depend_on_the_order() -> None:
     assert table_digest([]) == bytes(32)
 
 
+def test_rows_that_wait_for_an_address() -> None:
+    """Whoever takes over the address of one who leaves, or swaps with another, comes in any order."""
+    following = at_ten(1, 2, 3, 4)
+    rows = [peer(9, at=1), peer(2, at=3), peer(3, at=2), peer(4)]
+    for order in (rows, rows[::-1]):
+        snapshot(following, order, at=Position(EPOCH, 11))
+        assert set(following.table.peers.values()) == set(rows)
+        assert following.table.refused == 0
+        snapshot(following, map(peer, (1, 2, 3, 4)), at=Position(EPOCH, 11))
+
+
+def test_p10_rows_that_do_not_fit_are_refused_and_the_others_applied() -> None:
+    """An address that two rows claim is one's, and the gateway's own key nobody's; it is counted."""
+    following = at_ten(1)
+    bad = [peer(2, at=1), TunnelPeer(OWN_KEY + peer(5)[32:])]
+    update = snapshot(following, [peer(1), *bad, peer(3)], at=Position(EPOCH, 11))
+
+    assert update == Update([], [peer(3)])
+    assert served(following) == {1, 3}
+    assert following.table.refused == 2
+
+
+def test_p10_a_peer_whose_new_row_does_not_fit_is_served_no_more() -> None:
+    """Its old row is not in the table any more, and its new one can't be."""
+    following = at_ten(1, 2)
+    snapshot(following, [peer(1), peer(2, at=1)], at=Position(EPOCH, 11))
+
+    assert served(following) == {1}
+
+
+def test_a_snapshot_that_was_not_finished_leaves_the_table_alone() -> None:
+    """It is gathered in a copy."""
+    following = at_ten(1, 2)
+    staging = following.begin(Position(EPOCH, 11), 2)
+    staging.add(peer(1, psk=9))
+    staging.add(peer(3))
+
+    assert set(following.table.peers.values()) == {peer(1), peer(2)}
+    assert change(following, 10, 11, put=[peer(4, at=3)]) == Update([], [peer(4, at=3)])
+
+
 # Rewinds.
 
 
@@ -180,7 +227,7 @@ def test_p9_a_snapshot_of_an_earlier_revision_is_refused() -> None:
     """Yesterday's database brings nobody back, from its very first message on."""
     following = at_ten(1)
     with pytest.raises(RevisionWentBackwards):
-        following.begin(Position(EPOCH, 9), 1, table())
+        following.begin(Position(EPOCH, 9), 1)
 
     assert following.rewound
 
@@ -191,7 +238,7 @@ def test_p9_after_a_rewind_nothing_more_of_the_epoch_is_believed(revision: int) 
     following = at_ten(1)
     following.went_back()
     with pytest.raises(RevisionWentBackwards):
-        following.begin(Position(EPOCH, revision), 1, table())
+        following.begin(Position(EPOCH, revision), 1)
     with pytest.raises(RevisionWentBackwards):
         change(following, 10, 11, put=[peer(2)])
     with pytest.raises(RevisionWentBackwards):
@@ -203,7 +250,7 @@ def test_p9_after_a_rewind_nothing_more_of_the_epoch_is_believed(revision: int) 
 def test_p9_a_snapshot_that_was_begun_before_a_rewind_is_refused_at_its_end() -> None:
     """A rewind that becomes known while a snapshot comes in counts for that snapshot, too."""
     following = at_ten(1)
-    staging = following.begin(Position(EPOCH, 11), 0, table())
+    staging = following.begin(Position(EPOCH, 11), 0)
     following.went_back()
     with pytest.raises(RevisionWentBackwards):
         following.finish(staging, table_digest([]), now=2)
@@ -242,7 +289,7 @@ def test_p9_a_rewind_outlives_the_daemon() -> None:
     """A restarted daemon that reads `rewound` believes no more of that epoch than the one before."""
     following = follower(1, position=Position(EPOCH, 10), rewound=True)
     with pytest.raises(RevisionWentBackwards):
-        following.begin(Position(EPOCH, 12), 0, table())
+        following.begin(Position(EPOCH, 12), 0)
 
 
 # New epochs.
@@ -266,7 +313,7 @@ def test_p18_kept_peers_go_at_the_end_of_the_lease_that_they_had() -> None:
     following.heartbeat(Position("second", 1), now=LEASE)
 
     assert following.lapse(now=LEASE + 0.5) == NOTHING
-    assert following.lapse(now=LEASE + 1) == Update([peer(1), peer(2), peer(3)], [])
+    assert removed(following.lapse(now=LEASE + 1)) == {peer(1), peer(2), peer(3)}
     assert (served(following), following.keep_until) == ({9}, None)
     assert following.resume == Position("second", 1)
 
@@ -376,7 +423,7 @@ def test_what_a_restarted_gateway_keeps_is_what_the_snapshot_lacks() -> None:
     snapshot(following, [peer(1)], at=Position("second", 2), now=100)
 
     assert following.kept == {key(2): 500, key(3): 500}
-    assert following.lapse(now=500) == Update([peer(2), peer(3)], [])
+    assert removed(following.lapse(now=500)) == {peer(2), peer(3)}
 
 
 def test_what_was_written_down_about_keeping_counts_once() -> None:
@@ -492,7 +539,7 @@ def test_after_the_lease_only_a_snapshot_will_do() -> None:
 
     assert following.resume is None
     with pytest.raises(RevisionWentBackwards):
-        following.begin(Position(EPOCH, 9), 0, table())
+        following.begin(Position(EPOCH, 9), 0)
 
 
 def test_an_empty_table_has_no_lease_to_end() -> None:
@@ -533,7 +580,7 @@ def test_p18_a_follower_has_what_the_control_plane_has(days: list[tuple[str, lis
         elif what == "again" and following.resume == Position(EPOCH, revision) and revision:
             assert change(following, revision - 1, revision, now=now, **last) == NOTHING  # type: ignore[arg-type]
         elif what == "cut":
-            following.begin(Position(EPOCH, revision), len(truth) + 1, table())
+            following.begin(Position(EPOCH, revision), len(truth) + 1)
         elif what == "lapse" and now > following.lease_ends:
             following.lapse(now=now)
         elif what == "snapshot" or following.resume != Position(EPOCH, revision):

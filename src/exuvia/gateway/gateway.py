@@ -183,7 +183,7 @@ class Gateway:
         )
 
     def _follow(self, follower: Follower) -> None:
-        self._reception = Reception(follower, self._empty_table)
+        self._reception = Reception(follower)
         self._keep(self._reception)
 
     def _found(self) -> PeerTable:

@@ -4,7 +4,6 @@ What arrives from the network process, put together and applied to the peer tabl
 Pure: records and the time in, changes of the table out. Nothing that is not complete counts.
 """
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 from exuvia.errors import GarbledRecord
@@ -21,7 +20,6 @@ from exuvia.gateway.records import (
     WentBack,
 )
 from exuvia.rules.feed import MOST_PEERS, Follower, Staging, Update
-from exuvia.rules.table import PeerTable
 from exuvia.wg.peers import TunnelPeer
 
 
@@ -41,9 +39,8 @@ class Reception:
     the new one begins.
     """
 
-    def __init__(self, follower: Follower, empty_table: Callable[[], PeerTable]) -> None:
+    def __init__(self, follower: Follower) -> None:
         self.follower = follower
-        self._empty_table = empty_table
         self._number = 0
         self._open = False
         self._staging: Staging | None = None
@@ -82,7 +79,7 @@ class Reception:
         if self._change is not None:
             return self._gather(self._change, record, now)
         if isinstance(record, SnapshotBegins):
-            self._staging = self.follower.begin(record.position, record.rows, self._empty_table())
+            self._staging = self.follower.begin(record.position, record.rows)
         elif isinstance(record, ChangeBegins):
             if record.removals + record.puts > MOST_PEERS:
                 raise GarbledRecord("a change of more peers than an interface can have")

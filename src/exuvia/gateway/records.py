@@ -139,7 +139,7 @@ class Beat(NamedTuple):
 
     def encode(self) -> bytes:
         """Return its 128 bytes."""
-        return _encode(b"H", _EPOCH_AND_TWO, _epoch_out(self.position), self.position.revision, 0)
+        return _encode(b"H", _EPOCH_AND_ONE, _epoch_out(self.position), self.position.revision)
 
 
 # From the kernel process.
@@ -175,7 +175,7 @@ class Applied(NamedTuple):
 
     def encode(self) -> bytes:
         """Return its 128 bytes."""
-        return _encode(b"D", _EPOCH_AND_TWO, _epoch_out(self.position), self.position.revision, 0)
+        return _encode(b"D", _EPOCH_AND_ONE, _epoch_out(self.position), self.position.revision)
 
 
 FromNetwork = (
@@ -222,6 +222,7 @@ _KEY = Struct("=32s")
 _PEER = Struct(f"={TunnelPeer.LENGTH}s")
 _IDENTITY = Struct("=32s?")
 _POOLS = Struct("=4sB4s16sB16s")
+_EPOCH_AND_ONE = Struct(f"={LONGEST_EPOCH}sQ")
 _EPOCH_AND_TWO = Struct(f"={LONGEST_EPOCH}sQI")
 _EPOCH_AND_FOUR = Struct(f"={LONGEST_EPOCH}sQQII")
 _AFTER_PEER = bytes(LENGTH - 1 - TunnelPeer.LENGTH)
@@ -287,10 +288,10 @@ _FROM_NETWORK: "dict[bytes, tuple[Struct, Callable[..., FromNetwork]]]" = {
         ),
     ),
     b"R": (_KEY, lambda key: Removal(PublicKey(key))),
-    b"H": (_EPOCH_AND_TWO, lambda epoch, revision, _: Beat(_position(epoch, revision))),
+    b"H": (_EPOCH_AND_ONE, lambda epoch, revision: Beat(_position(epoch, revision))),
 }
 _FROM_KERNEL: "dict[bytes, tuple[Struct, Callable[..., FromKernel]]]" = {
     b"I": (_IDENTITY, lambda key, lasting: Identity(PublicKey.from_bytes_checked(key), lasting)),
     b"F": (_EPOCH_AND_TWO, _follow),
-    b"D": (_EPOCH_AND_TWO, lambda epoch, revision, _: Applied(_position(epoch, revision))),
+    b"D": (_EPOCH_AND_ONE, lambda epoch, revision: Applied(_position(epoch, revision))),
 }

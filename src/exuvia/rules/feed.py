@@ -51,28 +51,62 @@ class Update(NamedTuple):
 
 
 class Staging:
-    """A snapshot on its way in: nothing of it counts until it is complete."""
+    """
+    A snapshot on its way in: nothing of it counts until it is complete.
 
-    __slots__ = ("_count", "_left", "_sum", "position", "table")
+    It is gathered in a copy of the present table, which shares all that stays the same: a second
+    table of its own would cost a gateway as much memory again.
+    """
+
+    __slots__ = ("_left", "_sum", "_waiting", "missing", "position", "put", "table")
 
     def __init__(self, position: Position, count: int, table: PeerTable) -> None:
         self.position = position
-        self.table = table
+        self.table = table.copy()
+        self.put: list[TunnelPeer] = []
+        """Rows that are new, or other than before."""
+        self.missing = set(table.peers)
+        """Keys of the present table that have not come."""
+        self._waiting: list[TunnelPeer] = []
         self._left = count
         self._sum = 0
 
     def add(self, peer: TunnelPeer) -> None:
         """Take a row in; MalformedSnapshot if there are more than were announced, or one comes twice."""
-        if not self._left or peer[:32] in self.table.peers:
+        key = peer[:32]
+        present = self.table.peers.get(key)
+        if not self._left or (present is not None and key not in self.missing):
             raise MalformedSnapshot("a snapshot has other rows than it announced")
         self._left -= 1
         self._sum += _row_hash(peer)
-        self.table.put(peer)
+        if present == peer:
+            self.missing.discard(key)
+        elif self.table.fits(peer):
+            self._take(peer)
+        else:
+            # Its address may be that of a peer that is about to leave.
+            self._waiting.append(peer)
 
     def check(self, digest: bytes) -> None:
         """Raise MalformedSnapshot unless every row has come and the digest is theirs."""
         if self._left or _digest(self._sum) != digest:
             raise MalformedSnapshot("a snapshot arrived cut short or changed on its way")
+
+    def settle(self) -> None:
+        """Let those who are missing leave, and those who waited for an address of theirs come."""
+        waiting = {peer[:32] for peer in self._waiting}
+        for key in self.missing | waiting:
+            self.table.remove(key)
+        for peer in self._waiting:
+            if self.table.fits(peer):
+                self._take(peer)
+            else:
+                self.table.refused += 1
+
+    def _take(self, peer: TunnelPeer) -> None:
+        self.table.put(peer)
+        self.missing.discard(peer[:32])
+        self.put.append(peer)
 
 
 class Follower:
@@ -127,16 +161,16 @@ class Follower:
         """When the last of the kept peers goes, or of those that may yet turn out to be kept; or None."""
         return max(self.kept.values(), default=self._keep_until)
 
-    def begin(self, position: Position, count: int, table: PeerTable) -> Staging:
+    def begin(self, position: Position, count: int) -> Staging:
         """
-        Return where a snapshot is to be gathered, in this empty table, or raise FeedRefused.
+        Return where a snapshot is to be gathered, or raise FeedRefused.
 
         In the epoch that the gateway is in, an earlier revision is a rewind.
         """
         if count > MOST_PEERS:
             raise MalformedSnapshot("a snapshot of more peers than an interface can have")
         self._require_forward(position)
-        return Staging(position, count, table)
+        return Staging(position, count, self.table)
 
     def finish(self, staging: Staging, digest: bytes, *, now: float) -> Update:
         """
@@ -148,20 +182,16 @@ class Follower:
         """
         staging.check(digest)
         self._require_forward(staging.position)
+        staging.settle()
         before, table = self.table, staging.table
-        missing = [key for key in before.peers if key not in table.peers]
-        kept = {key: until for key in missing if (until := self._until(key, staging, missing)) > now}
-        # A kept peer's address may have been given to another meanwhile, who then has it.
-        kept = {key: until for key, until in kept.items() if table.fits(before.peers[key])}
+        kept = self._kept(staging, now)
         for key in kept:
             table.put(before.peers[key])
+        removed = [before.peers[key] for key in staging.missing if key not in table.peers]
         self.table, self.kept = table, kept
         self.position, self.confirmed, self.rewound = staging.position, now, False
         self._following, self._accept_snapshot, self._keep_until = True, False, None
-        return Update(
-            [peer for key, peer in before.peers.items() if key not in table.peers],
-            [peer for key, peer in table.peers.items() if before.peers.get(key) != peer],
-        )
+        return Update(removed, staging.put)
 
     def change(
         self,
@@ -227,15 +257,23 @@ class Follower:
         if self.rewound:
             raise RevisionWentBackwards(RevisionWentBackwards.ADVICE)
 
-    def _until(self, key: bytes, staging: Staging, missing: list[bytes]) -> float:
-        """Return until when a peer is kept that the new table lacks; 0 if not at all."""
+    def _kept(self, staging: Staging, now: float) -> dict[bytes, float]:
+        """Return who is kept although the new table lacks him, and until when."""
         if self._accept_snapshot:
-            return 0
-        same_epoch = self.position is not None and self.position.epoch == staging.position.epoch
-        if same_epoch:
-            return self.kept.get(key, self._keep_until or 0)
-        plausible = 2 * len(missing) <= len(self.table)
-        return 0 if plausible else self.kept.get(key, self.lease_ends)
+            return {}
+        if self.position is not None and self.position.epoch == staging.position.epoch:
+            otherwise = self._keep_until or 0
+        elif 2 * len(staging.missing) <= len(self.table):
+            return {}
+        else:
+            otherwise = self.lease_ends
+        kept = {}
+        for key in staging.missing:
+            until = self.kept.get(key, otherwise)
+            # A kept peer's address may have been given to another meanwhile, who then has it.
+            if until > now and staging.table.fits(self.table.peers[key]):
+                kept[key] = until
+        return kept
 
     def _take(self, key: bytes, update: Update) -> None:
         self.kept.pop(key, None)
