@@ -1,5 +1,6 @@
 """What the control plane does by itself, under clocks that do what they like."""
 
+import contextlib
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_network
@@ -13,6 +14,7 @@ from exuvia.api.alarms import CLOCK, ERASURE, EXPIRY, POOL
 from exuvia.api.running import opened
 from exuvia.api.upkeep import Upkeep
 from exuvia.errors import StoreUnavailable
+from exuvia.messages import DeviceRegistered
 from exuvia.store.store import Wanted
 from exuvia.system import clock
 
@@ -174,12 +176,20 @@ async def test_a_wrong_clock_wakes_no_resting_address(times: Time, tmp_path: Pat
         assert answer.status == 503
 
 
+async def registered_at_last(plane: Plane, number: str) -> DeviceRegistered:
+    """Register a device; one draw in a hundred finds none of the last two free addresses of 29."""
+    for _ in range(20):
+        with contextlib.suppress(AssertionError):
+            return await plane.register(number)
+    return await plane.register(number)
+
+
 async def test_a_pool_that_is_nearly_full_is_alarmed(times: Time, tmp_path: Path) -> None:
     """Before registrations fail, and no longer than it is so."""
     async with plane_at(tmp_path / "x.db", pool4=ip_network("10.9.8.0/27")) as plane:
         care = Upkeep(plane.inner.control, erase_after=900)
         number = await plane.account(devices=100)
-        made = [await plane.register(number) for _ in range(28)]
+        made = [await registered_at_last(plane, number) for _ in range(28)]
         await care.look_after(now=times.passes(timedelta(minutes=2)))
         assert POOL in plane.inner.control.alarms.are_on()
         for device in made[:10]:
