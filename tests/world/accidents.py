@@ -165,6 +165,10 @@ class Accidents(Scene):
         return None if self._plane is None else self._plane.control.hub.at
 
     def step_clock(self) -> None:
+        if self._plane is None:
+            # A control plane that was off and starts with a wrong clock does not know for how long
+            # it was off (docs/known-limits.md).
+            return
         by = self.chance.choice((-10 * YEAR, 10 * YEAR, -YEAR, 3 * 3600.0, -5 * 3600.0, 40 * DAY))
         self.clocks.step = 0.0 if self.clocks.step else by
         self.tell(f"the wall clock is wrong: by {self.clocks.step / 3600:.0f} hours")

@@ -96,6 +96,8 @@ class Station:
     sessions: dict[bytes, Session] = field(default_factory=dict)
     watching_since: float = 0.0
     """Since when a daemon that knows its pools runs without a break."""
+    fresh: bool = True
+    """Whether nothing is written on its interface, so that whoever is started knows of nothing before."""
     confirmed: float = 0.0
     """When the control plane last confirmed its table."""
     tampered: set[bytes] = field(default_factory=set)

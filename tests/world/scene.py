@@ -144,6 +144,7 @@ class Scene:
     def _start(self, site: Site) -> None:
         station = self.model.stations[site.name]
         station.watching_since = 0.0
+        station.fresh = not site.machine.alias
         site.start()
         if site.daemon is not None and site.keeper is not None:
             station.watching_since = self.clocks.now
@@ -154,8 +155,10 @@ class Scene:
             station.watching_since = self.clocks.now
         if site.keeper is None and station.watching_since > 0:
             station.watching_since = 0.0
-        if talker is not None and talker.streaming and talker.hung_since is None and not site.rewound:
-            station.confirmed = self.clocks.now
+        if talker is not None and talker.streaming and talker.hung_since is None:
+            if station.fresh or not site.rewound:
+                station.confirmed = self.clocks.now
+            station.fresh = station.fresh and not site.known()
 
     def _watch(self, site: Site) -> Callable[[], None]:
         return lambda: self.model.at_any_instant(site.name, site.machine.kernel, now=self.clocks.now)
