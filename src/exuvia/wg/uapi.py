@@ -52,6 +52,22 @@ _LINE = re.compile(
     _ERRNO,
 ) = range(1, 13)
 
+_NEXT = rb"(?=public_key=|errno=)"
+_NUMBERS = rb"last_handshake_time_sec=%b\nlast_handshake_time_nsec=%b\ntx_bytes=%b\nrx_bytes=%b\n"
+_BEGIN = rb"public_key=%b\npreshared_key=[0-9a-f]{64}\nprotocol_version=1\n"
+_END = rb"persistent_keepalive_interval=\d{1,5}\n(?:allowed_ip=[0-9a-f.:/]{4,49}\n)*+"
+_CLEAN_PEERS = re.compile(
+    rb"(?:" + _BEGIN % rb"[0-9a-f]{64}" + _NUMBERS % (b"0", b"0", b"0", b"0") + _END + _NEXT + rb")*+"
+)
+_PEER = re.compile(
+    _BEGIN % rb"([0-9a-f]{64})"
+    + rb"(?:(endpoint)=[^\n]{1,80}\n)?"
+    + _NUMBERS % (rb"(\d{1,19})", rb"(\d{1,19})", rb"(\d{1,20})", rb"(\d{1,20})")
+    + _END
+    + _NEXT
+)
+"""Peers as wireguard-go tells of them, whole: passed over, or read, several times as fast as line by line."""
+
 
 def put(peer: Peer | TunnelPeer, *, endpoint: Endpoint | None = None) -> bytes:
     """Return the lines that add this peer, or make the one with its key exactly so."""
@@ -131,11 +147,17 @@ class Reading:
         """
         Return the peers that are complete, and how many bytes were read: all but an unfinished line.
 
-        A wanted peer comes with its configuration, any other as what there is to forget.
+        A wanted peer comes with its configuration; any other, unless it is clean, as what there
+        is to forget.
         """
         found: list[Configured | Sighting] = []
         position = 0
-        while not self.done and (line := _LINE.match(buffer, position, length)):
+        while not self.done:
+            if not self._wanted and self._wanted is not None:
+                position = self._usual(buffer, position, length, found)
+            line = _LINE.match(buffer, position, length)
+            if line is None:
+                break
             position = line.end()
             found += self._line(line)
         if self.done and position != length - 1 and position != length:
@@ -144,12 +166,43 @@ class Reading:
             raise _garbled()
         return found, position
 
+    def _usual(
+        self, buffer: bytearray, position: int, length: int, found: list["Configured | Sighting"]
+    ) -> int:
+        """Read complete peers that are told of as wireguard-go does; return where they end."""
+        if not buffer.startswith(b"public_key=", position):
+            return position
+        found += self._complete()
+        while True:
+            clean = _CLEAN_PEERS.match(buffer, position, length)
+            if clean is not None:
+                self.peers += buffer.count(b"public_key=", position, clean.end())
+                position = clean.end()
+            peer = _PEER.match(buffer, position, length)
+            if peer is None:
+                return position
+            self.peers += 1
+            key, endpoint, seconds, nanoseconds, tx, rx = peer.groups()
+            handshake = int(seconds) * 1_000_000_000 + int(nanoseconds)
+            sighting = Sighting(
+                bytes.fromhex(key.decode()), handshake, int(rx), int(tx), endpoint is not None
+            )
+            found.append(sighting)
+            position = peer.end()
+
+    def _complete(self) -> list["Configured | Sighting"]:
+        """Return the peer that was being read: another line shows that it is complete."""
+        entry, self._entry = self._entry, None
+        if entry is None:
+            return []
+        self.peers += 1
+        found = entry.value()
+        return [found] if isinstance(found, Configured) or any(found[1:]) else []
+
     def _line(self, line: "re.Match[bytes]") -> Iterator["Configured | Sighting"]:
         kind = line.lastindex
-        if kind in (_PUBLIC_KEY, _ERRNO) and self._entry is not None:
-            self.peers += 1
-            yield self._entry.value()
-            self._entry = None
+        if kind in (_PUBLIC_KEY, _ERRNO):
+            yield from self._complete()
         if kind == _PUBLIC_KEY:
             key = bytes.fromhex(line[kind].decode())
             self._entry = _Entry(key, whole=self._wanted is None or key in self._wanted)
