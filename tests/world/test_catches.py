@@ -170,7 +170,7 @@ def seeds() -> Iterator[range]:
 def test_a_broken_line_is_noticed(
     line: Breaks, monkeypatch: pytest.MonkeyPatch, folder: Any, seeds: range
 ) -> None:
-    """With this line broken, one of a few stories breaks a promise, and the error tells the story."""
+    """P1, P3, P5, P6, P7, P8, P9 and P18: with this line broken a story breaks one, and is told."""
     line(monkeypatch)
     promises, often = BROKEN[line]
     said = ""
