@@ -23,11 +23,8 @@ from exuvia.wg.attributes import (
     nest,
 )
 
-KEY = 8
-"""Where in an entry its public key begins; PRESHARED_KEY likewise."""
 PRESHARED_KEY = 44
-IPV4_FROM_END = 44
-IPV6_FROM_END = 16
+"""Where in such an entry the preshared key begins."""
 
 
 class Layout:
@@ -147,18 +144,25 @@ LAYOUTS = tuple(Layout(pads) for pads in _PADS)
 LAYOUT_OF = {length: layout for layout in LAYOUTS for length in (layout.clean, layout.with4, layout.with6)}
 """The layout that an entry of this length may have."""
 
-TUNNEL_PEERS = {
-    length: re.compile(
-        _entries(
-            length,
-            pads,
-            keepalive=re.escape(bytes(4)),
-            endpoint=endpoint,
-            addresses=_address(AF_INET, 32, 4) + _address(AF_INET6, 128, 16),
-        ),
-        re.DOTALL,
-    ).match
+
+class TunnelLayout:
+    """
+    Runs of entries of one length that are each some TunnelPeer, whatever their keys and addresses.
+
+    `match` finds them; `names` reads public key, IPv4 and IPv6 address of one.
+    """
+
+    def __init__(self, length: int, pads: tuple[bytes, bytes], endpoint: int) -> None:
+        addresses = _address(AF_INET, 32, 4) + _address(AF_INET6, 128, 16)
+        keepalive = re.escape(bytes(4))
+        pattern = _entries(length, pads, keepalive=keepalive, endpoint=endpoint, addresses=addresses)
+        self.match = re.compile(pattern, re.DOTALL).match
+        self.names = Struct(f"=8x32s{length - 84}x4s24x16s").unpack_from
+
+
+TUNNEL_LAYOUTS = {
+    length: TunnelLayout(length, pads, endpoint)
     for pads in _PADS
     for length, endpoint in zip(_lengths(pads), (0, _SOCKADDR_IN, _SOCKADDR_IN6), strict=True)
 }
-"""By length of entry, what matches a run of peers that are each some TunnelPeer."""
+"""By the length of an entry."""

@@ -21,7 +21,7 @@ from exuvia.wg.attributes import (
 from exuvia.wg.dump import Dump, garbled, walk
 from exuvia.wg.interface import Comparison, Configured, Facts
 from exuvia.wg.keys import PresharedKey, PublicKey
-from exuvia.wg.layout import IPV4_FROM_END, IPV6_FROM_END, KEY, PRESHARED_KEY, TUNNEL_PEERS
+from exuvia.wg.layout import PRESHARED_KEY, TUNNEL_LAYOUTS
 from exuvia.wg.peers import Network, Peer, Sighting, TunnelPeer
 
 _ORDER = sys.byteorder
@@ -141,22 +141,24 @@ class Comparing:
 
     def _run(self, buffer: bytearray, position: int, end: int, size: int) -> int:
         """Compare a run of peers that are laid out alike, inside the buffer; return where it ends."""
-        match = TUNNEL_PEERS.get(size)
-        run = match(buffer, position, end) if match else None
-        stop = run.end() if run else position
-        if stop == end and stop > position:
+        layout = TUNNEL_LAYOUTS.get(size)
+        run = layout.match(buffer, position, end) if layout else None
+        if layout is None or run is None:
+            return position
+        stop = run.end()
+        if stop == end:
             stop -= size  # the last peer of a message may go on in the next one
-        if stop > position:
-            self._settle(self._merge.end())
-        table, at, equal = self._table, buffer.startswith, []
+        if stop <= position:
+            return position
+        self._settle(self._merge.end())
+        table, names, at, equal = self._table, layout.names, buffer.startswith, []
         for start in range(position, stop, size):
-            (key,) = _key_of(buffer, start)
+            key, address4, address6 = names(buffer, start)
             peer = table.get(key)
             if (
                 peer is not None
+                and peer[32:52] == address4 + address6
                 and at(peer[52:], start + PRESHARED_KEY)
-                and at(peer[32:36], start + size - IPV4_FROM_END)
-                and at(peer[36:52], start + size - IPV6_FROM_END)
             ):
                 equal.append(key)
             else:
@@ -302,6 +304,5 @@ def _allowed_ip(buffer: bytearray, position: int, end: int) -> Network:
 
 
 _TIME = Struct("=qq").unpack_from
-_key_of = Struct(f"{KEY}x32s").unpack_from
 _KEY = ATTRIBUTE_HEADER.pack(36, PeerAttribute.PUBLIC_KEY)
 _PRESHARED = ATTRIBUTE_HEADER.pack(36, PeerAttribute.PRESHARED_KEY)
