@@ -12,6 +12,7 @@ import pytest
 
 from exuvia.client.state import FORMAT, ClientKey, ClientState, Device, Grant, StateFolder
 from exuvia.errors import AlreadyRunning, InvalidConfiguration, StateNotSaved, StateUnreadable
+from exuvia.rules.schedule import Moment
 from exuvia.system import files
 from exuvia.wg.keys import PresharedKey, PrivateKey
 
@@ -25,6 +26,8 @@ def state(number: int = 1) -> ClientState:
         device=Device("d", "quiet heron", "secret-token"),
         current=key(number),
         pending=key(number + 1),
+        interval=3,
+        due=Moment(1.8e9, 5.5, "boot"),
     )
 
 
@@ -86,6 +89,12 @@ def test_cut_short_anywhere_it_is_refused_and_kept(folder: StateFolder) -> None:
         {"phase": "unheard of"},
         {"current": {"private_key": "short"}},
         {"surprise": 1},
+        {"previous": {"private_key": PrivateKey(bytes(32)).text()}},
+        {"pending": None},
+        {"device": None},
+        {"interval": 31},
+        {"due": [1.0, 2.0]},
+        {"phase": "settled"},
         {"format": "1"},
         {"format": 0},
     ],

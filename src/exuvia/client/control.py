@@ -17,7 +17,14 @@ from exuvia.errors import (
     Unavailable,
     UnknownCredential,
 )
-from exuvia.messages import Applied, DeviceRegistered, GatewayListing, RegisterDevice
+from exuvia.messages import (
+    Applied,
+    DeviceRegistered,
+    DeviceState,
+    GatewayListing,
+    KeyRegistered,
+    RegisterDevice,
+)
 from exuvia.system.http import Connection, Response
 from exuvia.wg.keys import PresharedKey, PublicKey
 
@@ -33,10 +40,16 @@ class ControlPlane:
         url: str,
         *,
         ca_file: str | None = None,
+        token: str = "",
         addresses: Sequence[Address] = (),
         mark: int | None = None,
     ) -> None:
-        """`addresses` are used instead of looking the name up; `mark` goes on every packet."""
+        """
+        `token` is the device's, once it has one; `mark` goes on every packet.
+
+        `addresses` are used instead of looking the name up.
+        """
+        self.token = token
         self._connection = Connection(
             url,
             ca_file=None if ca_file is None else Path(ca_file),
@@ -55,28 +68,61 @@ class ControlPlane:
         answer = response.decode(DeviceRegistered)
         return Device(answer.id, answer.name, answer.token), _granted(answer)
 
-    async def gateways(self, token: str) -> list[GatewayListing]:
+    async def device(self) -> DeviceState:
+        """Return what the control plane knows of this device."""
+        response = await self._ask("GET", "/v1/device")
+        _require(response, 200)
+        return response.decode(DeviceState)
+
+    async def gateways(self) -> list[GatewayListing]:
         """Return the gateways that there are."""
-        response = await self._connection.request("GET", "/v1/gateways", bearer=token)
+        response = await self._ask("GET", "/v1/gateways")
         _require(response, 200)
         return response.decode(list[GatewayListing])
 
-    async def applied(self, token: str, grant: Grant) -> bool:
+    async def applied(self, grant: Grant) -> bool:
         """Say whether every live gateway knows the key of this grant; wait up to WAIT seconds for it."""
         path = f"/v1/applied?epoch={grant.epoch}&revision={grant.revision}&wait={WAIT}"
-        response = await self._connection.request("GET", path, bearer=token)
+        response = await self._ask("GET", path)
         _require(response, 200)
         return response.decode(Applied).applied
 
-    async def log_out(self, token: str) -> None:
+    async def register_key(self, key: PublicKey) -> Grant:
+        """Register the device's next key; the same key again gets the same grant. KeyRefused: use another."""
+        response = await self._ask("PUT", f"/v1/device/keys/{key.path()}")
+        if response.status in (400, 409, 422):
+            raise KeyRefused(f"the control plane refused the new key: {explanation(response)}")
+        _require(response, 200)
+        return _granted(response.decode(KeyRegistered))
+
+    async def confirm(self, key: PublicKey) -> bool:
+        """Say that the next key works; False if the control plane does not have it as that."""
+        response = await self._ask("POST", f"/v1/device/keys/{key.path()}/confirm")
+        if response.status in (404, 409):
+            return False
+        _require(response, 204)
+        return True
+
+    async def retire(self, key: PublicKey) -> bool:
+        """Delete a key, which may be gone already; False if it is the device's only one."""
+        response = await self._ask("DELETE", f"/v1/device/keys/{key.path()}")
+        if response.status == 409:
+            return False
+        _require(response, 204)
+        return True
+
+    async def log_out(self) -> None:
         """Delete the device; a token that nobody knows any more means that it is gone already."""
-        response = await self._connection.request("DELETE", "/v1/device", bearer=token)
+        response = await self._ask("DELETE", "/v1/device")
         if response.status != 401:
             _require(response, 204)
 
     async def close(self) -> None:
         """Close the connection."""
         await self._connection.close()
+
+    async def _ask(self, method: str, path: str) -> Response:
+        return await self._connection.request(method, path, bearer=self.token)
 
 
 def explanation(response: Response) -> str:
@@ -115,7 +161,7 @@ def _fail(response: Response) -> NoReturn:
     raise ControlPlaneUnreachable(f"unexpected answer of the control plane: {explanation(response)}")
 
 
-def _granted(answer: DeviceRegistered) -> Grant:
+def _granted(answer: DeviceRegistered | KeyRegistered) -> Grant:
     try:
         four, six = sorted(map(ip_interface, answer.addresses), key=lambda address: address.version)
         if not (isinstance(four, IPv4Interface) and isinstance(six, IPv6Interface)):

@@ -219,13 +219,14 @@ class Daemon:
         control = ControlPlane(
             self._state.control,
             ca_file=self._state.ca_file,
+            token=self._device.token,
             addresses=known.control,
             mark=None if free else CONTROL_MARK,
         )
         try:
-            self._known = await learn(control, self._device.token, known=known, look_up=free)
+            self._known = await learn(control, known=known, look_up=free)
             self._up_to_date, self._reason = True, None
-            if until_applied and not await control.applied(self._device.token, self._grant):
+            if until_applied and not await control.applied(self._grant):
                 self._say("not every gateway knows this device's key yet")
         finally:
             await control.close()

@@ -34,14 +34,14 @@ async def log_in(
             await control.close()
 
 
-async def learn(control: ControlPlane, token: str, *, known: Known, look_up: bool = True) -> Known:
+async def learn(control: ControlPlane, *, known: Known, look_up: bool = True) -> Known:
     """
     Return what is said of the network now; `known` has the control plane's addresses.
 
     Without looking up, which a closed kill switch would not let through, a gateway with a name
     is where it was.
     """
-    listings = await control.gateways(token)
+    listings = await control.gateways()
     return Known(known.control, await locate(listings, known=None if look_up else known.gateways))
 
 
@@ -94,20 +94,21 @@ async def _get_ready(folder: StateFolder, control: ControlPlane, say: Say) -> No
     say(f"logged in: this device is called {device.name}")
     try:
         known = Known(control=await addresses_of(*location(state.control)))
-        known = await learn(control, device.token, known=known)
+        control.token = device.token
+        known = await learn(control, known=known)
         files.write(folder.known, known.encode())
         if not known.gateways:
             say("the control plane has no gateway yet")
-        elif not await control.applied(device.token, grant):
+        elif not await control.applied(grant):
             say("not every gateway knows the new key yet: `exuvia client up` waits for them")
     except Unavailable as error:
         say(f"what gateways there are is not known yet: {error}")
 
 
 async def _delete(state: ClientState, device: Device) -> None:
-    control = ControlPlane(state.control, ca_file=state.ca_file)
+    control = ControlPlane(state.control, ca_file=state.ca_file, token=device.token)
     try:
-        await control.log_out(device.token)
+        await control.log_out()
     except Unavailable as error:
         raise ControlPlaneUnreachable(
             f"{error}; nothing was erased. Try again, or use --offline to forget the device here only"

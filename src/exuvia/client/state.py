@@ -2,30 +2,25 @@
 What a client remembers when it is off: its device's token and keys, in one file.
 
 A key is saved before it is registered, so that a lost answer leads to the same key again and
-never to one that nobody has. Nothing else is kept: no account number, no time, no old key.
+never to one that nobody has. Kept beside the keys is only when the next change is due: no account
+number, no time of anything that was done, no key that was retired.
 """
 
 from collections.abc import Mapping
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import msgspec
 
 from exuvia.errors import InvalidKey, NotLoggedIn, StateUnreadable
+from exuvia.rules.rotation import Keys, Phase
+from exuvia.rules.schedule import LONGEST, SHORTEST, USUAL, Moment
 from exuvia.system import files
 from exuvia.wg.keys import PresharedKey, PrivateKey
 
 FORMAT = 1
 """Raised with every change that an earlier version could not read."""
-
-Phase = Literal["registering", "settled", "spreading", "switching", "retiring"]
-"""
-Where the client is in the life of its keys.
-
-In `registering` the pending key waits for the answer to its registration; in `settled` there
-is none. The others belong to a change of keys.
-"""
 
 
 class _Secret(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -61,7 +56,11 @@ class Device(_Secret, frozen=True, forbid_unknown_fields=True):
 
 
 class ClientState(_Secret, frozen=True, forbid_unknown_fields=True):
-    """The whole state; `format` comes first, so that a later version's file is known as one."""
+    """
+    The whole state; `format` comes first, so that a later version's file is known as one.
+
+    Without a device, `registering` is a login whose answer is awaited.
+    """
 
     format: int
     phase: Phase
@@ -70,6 +69,20 @@ class ClientState(_Secret, frozen=True, forbid_unknown_fields=True):
     device: Device | None = None
     current: ClientKey | None = None
     pending: ClientKey | None = None
+    previous: ClientKey | None = None
+    interval: Annotated[int, msgspec.Meta(ge=SHORTEST, le=LONGEST)] = USUAL
+    """Days between changes of the key."""
+    due: Moment | None = None
+    """When the next change is due."""
+
+    @property
+    def keys(self) -> Keys[ClientKey]:
+        """The keys, as the rules see them."""
+        return Keys(self.current, self.pending, self.previous)
+
+
+class _Nonsense(Exception):
+    """The parts of a state don't fit each other."""
 
 
 class _Format(msgspec.Struct):
@@ -128,11 +141,28 @@ def _decode(content: bytes, path: Path) -> ClientState:
     try:
         if msgspec.json.decode(content, type=_Format).format > FORMAT:
             raise StateUnreadable(f"{path} was written by a later version of exuvia: upgrade this one")
-        return msgspec.json.decode(content, type=ClientState, dec_hook=_from_text)
-    except (msgspec.DecodeError, UnicodeDecodeError, InvalidKey):
+        state = msgspec.json.decode(content, type=ClientState, dec_hook=_from_text)
+        _check(state)
+        return state
+    except (msgspec.DecodeError, UnicodeDecodeError, InvalidKey, _Nonsense):
         raise StateUnreadable(
             f"{path} is damaged and was left as it is: put back a copy, or move it away and log in again"
         ) from None
+
+
+def _check(state: ClientState) -> None:
+    """Raise _Nonsense unless the keys are those that the phase needs, as whole as it needs them."""
+    pending, replaced = state.pending is not None, state.previous is not None
+    if pending != (state.phase in ("registering", "spreading", "switching")):
+        raise _Nonsense
+    if replaced and (pending or state.phase == "settled"):
+        raise _Nonsense
+    if (state.device is None) != (state.current is None or state.current.grant is None):
+        raise _Nonsense
+    if state.device is None and state.phase != "registering":
+        raise _Nonsense
+    if state.phase in ("spreading", "switching") and state.pending and state.pending.grant is None:
+        raise _Nonsense
 
 
 _TEXT: Mapping[type, Any] = {
