@@ -10,6 +10,8 @@ a walk over its attributes (get_peer in drivers/net/wireguard/netlink.c writes t
 import re
 import sys
 from array import array
+from collections.abc import Iterator
+from operator import itemgetter
 from struct import Struct
 
 from exuvia.wg.attributes import (
@@ -23,82 +25,110 @@ from exuvia.wg.attributes import (
     nest,
 )
 
-PRESHARED_KEY = 44
-"""Where in such an entry the preshared key begins."""
-
 
 class Layout:
     """
     Runs of entries with the same pads: clean ones, then some with an IPv4, some with an IPv6 endpoint.
 
     `match` finds them, with an empty group before each kind but the first; `numbers` reads key,
-    seconds, nanoseconds, tx and rx of one.
+    seconds, nanoseconds, tx and rx of one. `clean_peers` counts clean ones.
     """
 
     def __init__(self, pads: tuple[bytes, bytes]) -> None:
         self.clean, self.with4, self.with6 = _lengths(pads)
+        clean = _entry(self.clean, pads, number=bytes(8), keepalive=bytes(4))
         runs = (
-            _entries(self.clean, pads, number=re.escape(bytes(8))),
-            _entries(self.with4, pads, endpoint=_SOCKADDR_IN),
-            _entries(self.with6, pads, endpoint=_SOCKADDR_IN6),
+            clean,
+            _entry(self.with4, pads, endpoint=_SOCKADDR_IN),
+            _entry(self.with6, pads, endpoint=_SOCKADDR_IN6),
         )
-        self.match = re.compile(b"()".join(runs), re.DOTALL).match
+        self.match = re.compile(b"()".join(map(_any_number, runs)), re.DOTALL).match
         before_tx, before_rx = pads
         numbers = f"=8x32s40xqq8x{len(before_tx)}x4xQ{len(before_rx)}x4xQ"
         self.numbers = Struct(numbers).unpack_from
-        self._columns = _columns(self.clean, pads)
+        self.clean_peers = Columns(clean).count
 
-    def clean_peers(self, buffer: bytearray, position: int, end: int) -> int:
-        """
-        Return how many peers fit between two places, if all of them are clean, else 0.
 
-        Entries of one length stand in columns: a word that must be the same in each is compared
-        for all of them at once, four times as fast as by `match`.
-        """
-        count = min((end - position) // self.clean, _MOST)
-        words = memoryview(buffer)[position : position + count * self.clean].cast("I")
-        step = self.clean // 4
-        if all(words[place::step] == same[:count] for place, same in self._columns):
+class Columns:
+    """
+    Entries of one length, which stand in columns.
+
+    A word that must be the same in each is compared for all of them at once, several times as
+    fast as by a regular expression.
+    """
+
+    def __init__(self, entry: "_Parts") -> None:
+        self._length = _length(entry)
+        self._fixed = [(place, memoryview(array("I", [word] * _MOST))) for place, word in _fixed_words(entry)]
+
+    def count(self, buffer: bytearray, position: int, end: int) -> int:
+        """Return how many entries fit between two places, if all of them are such, else 0."""
+        count = min((end - position) // self._length, _MOST)
+        words = memoryview(buffer)[position : position + count * self._length].cast("I")
+        step = self._length // 4
+        if all(words[place::step] == same[:count] for place, same in self._fixed):
             return count
         return 0
 
 
-def _columns(length: int, pads: tuple[bytes, bytes]) -> list[tuple[int, memoryview]]:
-    """Return the words of a clean entry that are always the same: where they are, and as a column."""
-    before_tx, before_rx = pads
-    before = _head(NLA_F_NESTED, length - 4) + _KEY + bytes(32) + _PRESHARED + bytes(32)
-    state = _HANDSHAKE + bytes(16) + _KEEPALIVE + bytes(4)
-    counters = before_tx + _TX + bytes(8) + before_rx + _RX + bytes(8)
-    entry = memoryview(before + state + counters + _VERSION + _head(_ALLOWEDIPS, 68)).cast("I")
-    places = [0, 1, 10, *range(19, 25), *range(26, len(entry))]
-    return [(place, memoryview(array("I", [entry[place]] * _MOST))) for place in places]
+_Parts = tuple[bytes | int, ...]
+"""An entry, part by part: bytes that are always the same, or how many may be any."""
 
 
-def _entries(
+def _entry(
     length: int,
     pads: tuple[bytes, bytes],
     *,
-    number: bytes = b".{8}",
-    keepalive: bytes = b".{4}",
+    number: bytes | int = 8,
+    keepalive: bytes | int = 4,
     endpoint: int = 0,
-    addresses: bytes = b".{68}",
-) -> bytes:
-    """Return the pattern of any number of entries of this length."""
+    addresses: _Parts = (68,),
+) -> _Parts:
+    """Return the parts of an entry of this length."""
     before_tx, before_rx = pads
-    parts = (
-        re.escape(_head(NLA_F_NESTED, length - 4) + _KEY) + b".{32}",
-        re.escape(_PRESHARED) + b".{32}",
-        re.escape(_HANDSHAKE) + number * 2,
-        re.escape(_KEEPALIVE) + keepalive,
-        re.escape(before_tx + _TX) + number,
-        re.escape(before_rx + _RX) + number,
-        re.escape(_VERSION),
-        re.escape(_head(PeerAttribute.ENDPOINT, endpoint)) + b".{%d}" % endpoint if endpoint else b"",
-        re.escape(_head(_ALLOWEDIPS, 68)) + addresses,
+    return (
+        _head(NLA_F_NESTED, length - 4) + _KEY,
+        32,
+        _PRESHARED,
+        32,
+        _HANDSHAKE,
+        number,
+        number,
+        _KEEPALIVE,
+        keepalive,
+        before_tx + _TX,
+        number,
+        before_rx + _RX,
+        number,
+        _VERSION,
+        *((_head(PeerAttribute.ENDPOINT, endpoint), endpoint) if endpoint else ()),
+        _head(_ALLOWEDIPS, 68),
+        *addresses,
     )
+
+
+def _any_number(entry: _Parts) -> bytes:
+    """Return the pattern of any number of such entries."""
+    parts = (b".{%d}" % part if isinstance(part, int) else re.escape(part) for part in entry)
     # Not possessive: Python before 3.11.5, Debian 12's among them, ends such a match too late
     # (CPython's gh-106052). Nothing behind it can fail, so that nothing is ever matched twice.
     return b"(?:" + b"".join(parts) + b")*"
+
+
+def _length(entry: _Parts) -> int:
+    return sum(part if isinstance(part, int) else len(part) for part in entry)
+
+
+def _fixed_words(entry: _Parts) -> Iterator[tuple[int, int]]:
+    """Yield place and value of each word that is always the same."""
+    place = 0
+    for part in entry:
+        if isinstance(part, int):
+            place += part // 4
+        else:
+            for word in memoryview(part).cast("I"):
+                yield place, word
+                place += 1
 
 
 def _lengths(pads: tuple[bytes, bytes]) -> tuple[int, int, int]:
@@ -111,15 +141,15 @@ def _head(kind: int, payload: int) -> bytes:
     return ATTRIBUTE_HEADER.pack(4 + payload, kind)
 
 
-def _address(family: int, prefix: int, length: int) -> bytes:
-    """Return the pattern of an allowed IP that is one host, whatever its address."""
+def _address(family: int, prefix: int, length: int) -> _Parts:
+    """Return the parts of an allowed IP that is one host, whatever its address."""
     sample = nest(
         0,
         attribute(AllowedIPAttribute.CIDR_MASK, prefix.to_bytes(1, sys.byteorder)),
         attribute(AllowedIPAttribute.FAMILY, family.to_bytes(2, sys.byteorder)),
         attribute(AllowedIPAttribute.IPADDR, bytes(length)),
     )
-    return re.escape(sample[:-length]) + b".{%d}" % length
+    return sample[:-length], length
 
 
 _MOST = 160
@@ -146,20 +176,32 @@ LAYOUT_OF = {length: layout for layout in LAYOUTS for length in (layout.clean, l
 
 
 class TunnelLayout:
-    """
-    Runs of entries of one length that are each some TunnelPeer, whatever their keys and addresses.
-
-    `match` finds them; `names` reads public key, IPv4 and IPv6 address of one.
-    """
+    """Runs of entries of one length that are each some TunnelPeer, whatever their keys and addresses."""
 
     def __init__(self, length: int, pads: tuple[bytes, bytes], endpoint: int) -> None:
         addresses = _address(AF_INET, 32, 4) + _address(AF_INET6, 128, 16)
-        keepalive = re.escape(bytes(4))
-        pattern = _entries(length, pads, keepalive=keepalive, endpoint=endpoint, addresses=addresses)
-        self.match = re.compile(pattern, re.DOTALL).match
-        self.names = Struct(f"=8x32s{length - 84}x4s24x16s").unpack_from
+        entry = _entry(length, pads, keepalive=bytes(4), endpoint=endpoint, addresses=addresses)
+        self._length = length
+        self._count = Columns(entry).count
+        self._match = re.compile(_any_number(entry), re.DOTALL).match
+        self._parts = Struct(f"=8x32s4x32s{length - 120}x4s24x16s").iter_unpack
+
+    def run(self, buffer: bytearray, position: int, end: int) -> int:
+        """Return where the run ends that begins here; `position` if none does."""
+        count = self._count(buffer, position, end)
+        if position + count * self._length == end:
+            return end
+        run = self._match(buffer, position, end)
+        return run.end() if run else position
+
+    def peers(self, buffer: bytearray, position: int, end: int) -> tuple[list[bytes], list[bytes]]:
+        """Return the keys of a run's peers, and each peer packed as a TunnelPeer is."""
+        parts = list(self._parts(memoryview(buffer)[position:end]))
+        return list(map(_key_of, parts)), list(map(b"".join, map(_packed, parts)))
 
 
+_key_of = itemgetter(0)
+_packed = itemgetter(0, 2, 3, 1)
 TUNNEL_LAYOUTS = {
     length: TunnelLayout(length, pads, endpoint)
     for pads in _PADS

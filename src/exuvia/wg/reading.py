@@ -6,9 +6,10 @@ before anything is concluded from them.
 """
 
 import sys
-from collections.abc import Collection, Container, Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from ipaddress import IPv4Network, IPv6Network
 from struct import Struct
+from typing import Self
 
 from exuvia.wg.attributes import (
     AF_INET,
@@ -21,7 +22,7 @@ from exuvia.wg.attributes import (
 from exuvia.wg.dump import Dump, garbled, walk
 from exuvia.wg.interface import Comparison, Configured, Facts
 from exuvia.wg.keys import PresharedKey, PublicKey
-from exuvia.wg.layout import PRESHARED_KEY, TUNNEL_LAYOUTS
+from exuvia.wg.layout import TUNNEL_LAYOUTS
 from exuvia.wg.peers import Network, Peer, Sighting, TunnelPeer
 
 _ORDER = sys.byteorder
@@ -48,7 +49,7 @@ class Configurations:
                 self._passed_over = key
                 self.peers += 1
             elif key != self._passed_over:
-                read += self._chosen(self._merge.entry(_Entry(buffer, position, end)))
+                read += self._chosen(self._merge.entry(_Entry.read(buffer, position, end)))
         if self.dump.done:
             read += self._chosen(self._merge.end())
         return read
@@ -74,22 +75,20 @@ class Tally:
     def __init__(self, table: Mapping[bytes, TunnelPeer], pools: Iterable[Network] = ()) -> None:
         self._table = table
         self._pools = tuple(pools)
-        self._unseen = set(table)
+        self._seen: list[TunnelPeer] = []
         self._comparison = Comparison()
 
-    def equal(self, keys: Collection[bytes]) -> None:
+    def equal(self, peers: Iterable[TunnelPeer]) -> None:
         """Count peers of the table that are exactly so."""
-        self._unseen.difference_update(keys)
-        self._comparison.equal += len(keys)
+        self._seen += peers
 
     def add(self, peer: Peer) -> None:
         """Count any peer."""
         key = peer.public_key
         expected = self._table.get(key)
         if expected is not None and peer.same_as(expected.peer()):
-            self.equal((key,))
+            self.equal((expected,))
         elif expected is not None:
-            self._unseen.discard(key)
             self._comparison.different.append(key)
         elif not peer.allowed_ips:
             self._comparison.bare.append(key)
@@ -100,9 +99,13 @@ class Tally:
 
     def result(self, *, whole: bool) -> Comparison:
         """Return what was counted, when all peers have been."""
-        self._comparison.whole = whole
-        self._comparison.missing = list(self._unseen)
-        return self._comparison
+        found, seen = self._comparison, self._seen
+        found.whole = whole
+        found.equal = len(seen)
+        if len(seen) + len(found.different) != len(self._table):
+            there = {peer[:32] for peer in seen}.union(found.different)
+            found.missing = [key for key in self._table if key not in there]
+        return found
 
     def _is_ours(self, network: Network) -> bool:
         return any(
@@ -121,6 +124,8 @@ class Comparing:
         self._table = table
         self._tally = Tally(table, pools)
         self._merge = _Merge()
+        self._last: TunnelPeer | None = None
+        """The last peer of a message, which may go on in the next one."""
 
     def feed(self, buffer: bytearray, length: int) -> None:
         """Compare the peers of one datagram."""
@@ -131,46 +136,61 @@ class Comparing:
                 if stop == position:
                     if size < 4 or position + size > end:
                         raise garbled()
-                    self._settle(self._merge.entry(_Entry(buffer, position, position + size)))
+                    self._one(_Entry.read(buffer, position, position + size))
                     stop += size + 3 & ~3
                 position = stop
             if position != end:
                 raise garbled()
         if self.dump.done:
-            self._settle(self._merge.end())
-
-    def _run(self, buffer: bytearray, position: int, end: int, size: int) -> int:
-        """Compare a run of peers that are laid out alike, inside the buffer; return where it ends."""
-        layout = TUNNEL_LAYOUTS.get(size)
-        run = layout.match(buffer, position, end) if layout else None
-        if layout is None or run is None:
-            return position
-        stop = run.end()
-        if stop == end:
-            stop -= size  # the last peer of a message may go on in the next one
-        if stop <= position:
-            return position
-        self._settle(self._merge.end())
-        table, names, at, equal = self._table, layout.names, buffer.startswith, []
-        for start in range(position, stop, size):
-            key, address4, address6 = names(buffer, start)
-            peer = table.get(key)
-            if (
-                peer is not None
-                and peer[32:52] == address4 + address6
-                and at(peer[52:], start + PRESHARED_KEY)
-            ):
-                equal.append(key)
-            else:
-                self._tally.add(_Entry(buffer, start, start + size).configured().peer)
-        self._tally.equal(equal)
-        return stop
+            self._settle()
 
     def result(self) -> Comparison:
         """Return what was found; to be asked once the dump is done."""
         return self._tally.result(whole=self.dump.whole)
 
-    def _settle(self, entry: "_Entry | None") -> None:
+    def _run(self, buffer: bytearray, position: int, end: int, size: int) -> int:
+        """Compare a run of peers that are laid out alike, all at once; return where it ends."""
+        layout = TUNNEL_LAYOUTS.get(size)
+        stop = layout.run(buffer, position, end) if layout else position
+        if layout is None or stop == position:
+            return position
+        self._settle()
+        keys, peers = layout.peers(buffer, position, stop)
+        if stop == end:
+            self._last = TunnelPeer(peers.pop())
+            keys.pop()
+        self._compare(keys, peers)
+        return stop
+
+    def _compare(self, keys: list[bytes], peers: list[bytes]) -> None:
+        expected = [peer for peer in map(self._table.get, keys) if peer is not None]
+        if peers == expected:
+            self._tally.equal(expected)
+            return
+        for key, peer in zip(keys, peers, strict=True):
+            wanted = self._table.get(key)
+            if wanted == peer:
+                self._tally.equal((wanted,))
+            else:
+                self._tally.add(TunnelPeer(peer).peer())
+
+    def _one(self, entry: "_Entry") -> None:
+        """Compare a peer that is laid out differently, or take what continues a split one."""
+        if self._last is not None and entry.continues:
+            self._merge.entry(_Entry.of(self._last))
+            self._last = None
+        elif self._last is not None:
+            self._settle()
+        self._add(self._merge.entry(entry))
+
+    def _settle(self) -> None:
+        """Compare the peer that was read last: it does not go on."""
+        self._add(self._merge.end())
+        last, self._last = self._last, None
+        if last is not None:
+            self._compare([last[:32]], [last])
+
+    def _add(self, entry: "_Entry | None") -> None:
         if entry is not None:
             self._tally.add(entry.configured().peer)
 
@@ -216,17 +236,31 @@ class _Entry:
 
     __slots__ = ("allowed_ips", "endpoint", "handshake", "keepalive", "key", "preshared", "rx", "tx")
 
-    def __init__(self, buffer: bytearray, position: int, end: int) -> None:
+    def __init__(self) -> None:
         self.key = b""
         self.allowed_ips: list[Network] = []
         self.preshared: bytes | None = None
         self.handshake: int | None = None
         self.endpoint = False
         self.keepalive = self.rx = self.tx = 0
+
+    @classmethod
+    def read(cls, buffer: bytearray, position: int, end: int) -> Self:
+        """Return what stands here."""
+        entry = cls()
         for kind, first, last in walk(buffer, position + 4, end):
-            self._attribute(kind, buffer, first, last)
-        if len(self.key) != 32:
+            entry._attribute(kind, buffer, first, last)
+        if len(entry.key) != 32:
             raise garbled()
+        return entry
+
+    @classmethod
+    def of(cls, peer: TunnelPeer) -> Self:
+        """Return a peer that was read already."""
+        entry = cls()
+        entry.key, entry.preshared, entry.handshake = peer[:32], peer[52:], 0
+        entry.allowed_ips += peer.peer().allowed_ips
+        return entry
 
     @property
     def continues(self) -> bool:
