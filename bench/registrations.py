@@ -134,7 +134,9 @@ def fill(database: Path, numbers: Path, keys: int, accounts: int) -> None:
         "INSERT INTO device VALUES (?, ?, ?, ?)",
         ((owner, id, f"quiet otter {n % DEVICES}", os.urandom(32)) for n, (owner, id) in enumerate(devices)),
     )
-    connection.executemany("INSERT INTO key VALUES (?, ?, ?, ?, ?, ?, NULL)", sorted(made_up_keys(devices)))
+    connection.executemany(
+        "INSERT INTO key VALUES (?, ?, ?, ?, ?, ?, 'current', NULL)", sorted(made_up_keys(devices))
+    )
     with numbers.open("w") as file:
         for _ in range(accounts):
             number = new_account_number(entropy.bits)

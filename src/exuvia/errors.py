@@ -47,6 +47,10 @@ class OnlyKey(Refused):
     """The device's only key can't be retired; log out instead."""
 
 
+class KeySuperseded(Refused):
+    """The key was the device's current one, until its successor was confirmed."""
+
+
 class NotFound(Refused):
     """What was named does not exist."""
 
@@ -61,6 +65,15 @@ class InvalidRequest(Refused):
 
 class AddressPoolExhausted(Unavailable):
     """Nearly every address of the pool is in use or resting."""
+
+
+class RotatedTooOften(Unavailable):
+    """So many retired keys of the device wait for the next batch that it may have no more."""
+
+    def __init__(self, retry_after: int) -> None:
+        super().__init__("this device changes its key too often: try again after the next batch")
+        self.retry_after = retry_after
+        """Seconds."""
 
 
 class StoreUnavailable(Unavailable):
@@ -108,6 +121,10 @@ class MalformedSnapshot(FeedRefused):
 
 class ControlPlaneUnreachable(Unavailable):
     """The control plane did not answer, or not with what a control plane says."""
+
+
+class ConnectAnew(Unavailable):
+    """The tunnel in use is no longer the right one; connecting again, with the keys there are, helps."""
 
 
 class InterfaceUnavailable(Unavailable):

@@ -46,12 +46,17 @@ class DeviceSummary(msgspec.Struct, frozen=True):
     public_keys: list[str]
 
 
+KeyStanding = Literal["current", "next", "old"]
+"""`next` was not confirmed yet; `old` was replaced, and goes 20 minutes after that at the latest."""
+
+
 class DeviceKey(msgspec.Struct, frozen=True):
     """One key of GET /v1/device."""
 
     public_key: str
     addresses: list[str]
     preshared_key: str
+    standing: KeyStanding
 
 
 class RotationLimits(msgspec.Struct, frozen=True):

@@ -2,48 +2,24 @@
 
 import contextlib
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
 
 from control_plane import Plane, honest_key, plane_at
-from exuvia.api import running, upkeep
-from exuvia.api.alarms import CLOCK, ERASURE, EXPIRY, POOL
+from exuvia.api.alarms import CLOCK, ERASURE, EXPIRY, POOL, RETIREMENT
 from exuvia.api.running import opened
 from exuvia.api.upkeep import Upkeep
 from exuvia.errors import StoreUnavailable
 from exuvia.messages import DeviceRegistered
 from exuvia.store.store import Wanted
-from exuvia.system import clock
+from set_clocks import NOON, Time, times
 
-NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
+__all__ = ["times"]
+
 LAST_DAY = "2026-11-24"
-
-
-class Time:
-    """Both clocks, set by hand."""
-
-    def __init__(self) -> None:
-        self.boot = clock.boottime()
-        self.wall = NOON
-
-    def passes(self, span: timedelta) -> float:
-        """Let both clocks go on."""
-        self.boot += span.total_seconds()
-        self.wall += span
-        return self.boot
-
-
-@pytest.fixture
-def times(monkeypatch: pytest.MonkeyPatch) -> Time:
-    """Clocks that only this test moves."""
-    times = Time()
-    for module in (upkeep, running):
-        monkeypatch.setattr(module.clock, "wall", lambda: times.wall)
-        monkeypatch.setattr(module.clock, "boottime", lambda: times.boot)
-    return times
 
 
 @pytest.fixture
@@ -214,7 +190,7 @@ async def test_what_fails_is_tried_again(
     with monkeypatch.context() as patched:
         patched.setattr(type(plane.inner.control.store.writer), "run", lambda _self, op: refuse(op))
         await care.look_after(now=times.passes(timedelta(days=3)))
-    assert plane.inner.control.alarms.are_on() == {ERASURE, EXPIRY}
+    assert plane.inner.control.alarms.are_on() == {ERASURE, EXPIRY, RETIREMENT}
     await care.look_after(now=times.passes(timedelta(seconds=61)))
 
     assert plane.inner.control.alarms.are_on() == set()

@@ -33,7 +33,8 @@ async def make_account(opened_store: Store) -> None:
         transaction.execute("INSERT INTO device VALUES (?, ?, 'a b', ?)", (account, device, os.urandom(32)))
         addresses = (os.urandom(4), os.urandom(16), os.urandom(32))
         transaction.execute(
-            "INSERT INTO key VALUES (?, ?, ?, ?, ?, ?, NULL)", (os.urandom(32), account, device, *addresses)
+            "INSERT INTO key VALUES (?, ?, ?, ?, ?, ?, 'current', NULL)",
+            (os.urandom(32), account, device, *addresses),
         )
 
     await opened_store.writer.run(make)

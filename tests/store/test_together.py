@@ -32,6 +32,8 @@ ACCOUNTS = {  # number hash: state, last day, limit
     b"D" * 32: ("active", "2026-11-21", 5),
 }
 UNKNOWN = b"E" * 32
+AS_MADE = ("current", None)
+"""How a key stands after a registration, and when it is due."""
 GATEWAYS_KEY = fresh_key()
 
 
@@ -132,7 +134,7 @@ def test_what_is_stored_is_what_was_answered(connection: sqlite3.Connection) -> 
     assert len(answers) == 5
     assert devices == [(b"B" * 16, made.device_id, made.name, asked.secret_hash) for made, asked in expected]
     assert keys == [
-        (made.peer[:32], b"B" * 16, made.device_id, made.peer[32:36], made.peer[36:52], made.peer[52:], None)
+        (made.peer[:32], b"B" * 16, made.device_id, made.peer[32:36], made.peer[36:52], made.peer[52:], *AS_MADE)
         for made, _ in expected
     ]
     assert changes == [(revision, answer.peer[:32]) for revision, answer in enumerate(answers, 1)]

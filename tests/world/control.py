@@ -69,6 +69,9 @@ class _Writer(Writer):
         (result,) = self.together([operation])
         return result  # type: ignore[no-any-return]
 
+    async def run_apart(self, operation: Operation[T]) -> T:
+        return await self.run(operation)
+
     def together(self, operations: list[Operation[Any]]) -> list[Any]:
         """Commit operations as one group; raise the first error."""
         jobs = [_Job(None, operation=operation) for operation in operations]  # type: ignore[arg-type]

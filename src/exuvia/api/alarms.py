@@ -8,6 +8,7 @@ CLOCK = "clock"
 ERASURE = "erasure"
 EXPIRY = "expiry"
 POOL = "pool"
+RETIREMENT = "retirement"
 REWOUND = "rewound"
 STORE = "store"
 
@@ -16,7 +17,7 @@ class Alarms:
     """Alarms that are on, and how often each has begun."""
 
     def __init__(self) -> None:
-        self.counts = dict.fromkeys((CLOCK, ERASURE, EXPIRY, POOL, REWOUND, STORE), 0)
+        self.counts = dict.fromkeys((CLOCK, ERASURE, EXPIRY, POOL, RETIREMENT, REWOUND, STORE), 0)
         self._on: set[str] = set()
 
     def begin(self, name: str, text: str) -> None:

@@ -61,7 +61,7 @@ class Application:
         await _answer(route, found, send)
 
     async def _explain(self, error: Exception, send: Send) -> None:
-        kind = problems.kind(type(error))
+        kind = problems.kind_of(error)
         if kind.status == 500:
             _log.exception("a request failed")
         if isinstance(error, StoreUnavailable):

@@ -2,6 +2,7 @@
 
 import hmac
 import logging
+import math
 from collections import Counter
 from dataclasses import dataclass, field
 
@@ -12,6 +13,7 @@ from exuvia.api.tables import Tables
 from exuvia.errors import StoreUnavailable
 from exuvia.rules.allocation import Bits
 from exuvia.rules.expiry import Clock
+from exuvia.rules.overlap import Draining
 from exuvia.store.credentials import Hasher
 from exuvia.store.store import Store
 
@@ -36,6 +38,9 @@ class Control:
     """In the peer table at the last tick."""
     addresses_in_use: float = 0.0
     """Share of the IPv4 pool at the last tick."""
+    draining: Draining = field(default_factory=Draining)
+    batch_at: float = 0.0
+    """When retired keys go next, in seconds of CLOCK_BOOTTIME."""
     tables: Tables = field(init=False)
     hasher: Hasher = field(init=False)
     today: str = field(init=False)
@@ -49,6 +54,10 @@ class Control:
     def believe(self, clock: Clock) -> None:
         """Take over what time it is believed to be."""
         self.clock, self.today, self.hour = clock, clock.day(), clock.hour()
+
+    def until_batch(self, *, now: float) -> int:
+        """Return in how many seconds, rounded up, retired keys go."""
+        return max(1, math.ceil(self.batch_at - now))
 
     def is_operator(self, token: str) -> bool:
         """Return whether this is the operator's token."""

@@ -19,6 +19,7 @@ from exuvia.messages import (
     RotationLimits,
 )
 from exuvia.rules.limits import waiting_time
+from exuvia.rules.overlap import KEY_REFUSED
 from exuvia.store import devices
 from exuvia.store.credentials import DeviceCredential, device_token, new_secret
 from exuvia.store.peers import Position
@@ -61,7 +62,7 @@ async def register(call: Call) -> DeviceRegistered:
         id=identifiers.text(made.device_id),
         name=made.name,
         token=device_token(made.account_id, made.device_id, secret),
-        addresses=_addresses(peer),
+        addresses=addresses(peer),
         preshared_key=peer.preshared_key.text(),
         revision=made.revision,
         epoch=made.epoch,
@@ -75,7 +76,9 @@ async def list_devices(call: Call) -> list[DeviceSummary]:
         partial(devices.of_account, number_hash=call.number_hash, today=control.today)
     )
     return [
-        DeviceSummary(identifiers.text(device.id), device.name, [p.public_key.text() for p in device.peers])
+        DeviceSummary(
+            identifiers.text(device.id), device.name, [key.peer.public_key.text() for key in device.keys]
+        )
         for device in found
     ]
 
@@ -98,13 +101,16 @@ async def delete_device(call: Call) -> None:
 async def own_state(call: Call) -> DeviceState:
     """GET /v1/device."""
     device = await _device(call)
-    keys = [DeviceKey(p.public_key.text(), _addresses(p), p.preshared_key.text()) for p in device.peers]
+    keys = [
+        DeviceKey(peer.public_key.text(), addresses(peer), peer.preshared_key.text(), standing)
+        for peer, standing in device.keys
+    ]
     return DeviceState(identifiers.text(device.id), device.name, keys, RotationLimits())
 
 
 async def log_out(call: Call) -> None:
     """DELETE /v1/device."""
-    credential, hour = _credential(call), call.control.hour
+    credential, hour = credential_of(call), call.control.hour
     await call.control.store.writer.run(partial(devices.delete_own, credential=credential, hour=hour))
 
 
@@ -143,21 +149,23 @@ def public_key(text: str) -> PublicKey:
     try:
         return PublicKey.from_text(text)
     except InvalidKey:
-        raise KeyRefused(devices.KEY_REFUSED) from None
+        raise KeyRefused(KEY_REFUSED) from None
 
 
-async def _device(call: Call) -> devices.Device:
-    credential, today = _credential(call), call.control.today
-    return await call.control.store.reader.run(
-        partial(devices.by_credential, credential=credential, today=today)
-    )
-
-
-def _credential(call: Call) -> DeviceCredential:
+def credential_of(call: Call) -> DeviceCredential:
+    """Return what the device's token came to."""
     assert call.device is not None  # noqa: S101  its route asks for a device's token
     return call.device
 
 
-def _addresses(peer: TunnelPeer) -> list[str]:
+def addresses(peer: TunnelPeer) -> list[str]:
+    """Return a peer's tunnel addresses as clients configure them."""
     # Not by ipaddress, which takes ten times as long, and this is what is asked most.
     return [f"{inet_ntop(AF_INET, peer[32:36])}/32", f"{inet_ntop(AF_INET6, peer[36:52])}/128"]
+
+
+async def _device(call: Call) -> devices.Device:
+    credential, today = credential_of(call), call.control.today
+    return await call.control.store.reader.run(
+        partial(devices.by_credential, credential=credential, today=today)
+    )

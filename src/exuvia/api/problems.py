@@ -41,10 +41,12 @@ _KINDS: dict[type[errors.ExuviaError], Kind] = {
     errors.RevisionWentBackwards: Kind(409, "rewound", "The database is behind what this gateway was told"),
     errors.DeviceLimitReached: Kind(409, "device-limit-reached", "The account has all devices it may have"),
     errors.OnlyKey: Kind(409, "only-key", "A device's only key can't be retired"),
+    errors.KeySuperseded: Kind(409, "key-superseded", "The key was replaced by one that was confirmed"),
     errors.AlreadyExists: Kind(409, "already-exists", "It exists already"),
     TooLarge: Kind(413, "too-large", "The body is too large"),
     WrongMediaType: Kind(415, "wrong-media-type", "The body must be JSON"),
     errors.KeyRefused: Kind(422, "key-refused", "This public key can't be registered"),
+    errors.RotatedTooOften: Kind(429, "rotated-too-often", "The device changes its key too often"),
     errors.AddressPoolExhausted: Kind(503, "address-pool-exhausted", "No tunnel address is free", 60),
     errors.StoreUnavailable: Kind(503, "store-unavailable", "The database can't be used at the moment", 2),
 }
@@ -57,6 +59,14 @@ def kind(error: type[BaseException]) -> Kind:
         if ancestor in _KINDS:
             return _KINDS[ancestor]
     return _INTERNAL
+
+
+def kind_of(error: BaseException) -> Kind:
+    """Return what this error is to a client; one that knows when to try again says so."""
+    found = kind(type(error))
+    if isinstance(error, errors.RotatedTooOften):
+        return found._replace(retry_after=error.retry_after)
+    return found
 
 
 def document(kind: Kind, detail: str | None = None) -> bytes:

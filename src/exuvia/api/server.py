@@ -21,6 +21,7 @@ from exuvia.api.protocol import Protocol
 from exuvia.api.running import ControlPlane, opened
 from exuvia.api.upkeep import Upkeep
 from exuvia.errors import InvalidConfiguration
+from exuvia.rules.overlap import RETIRE_EVERY
 from exuvia.store import files
 from exuvia.store.store import Wanted
 from exuvia.system import local
@@ -41,6 +42,7 @@ class Settings:
     database: Path
     wanted: Wanted
     erase_after: float
+    retire_every: float = RETIRE_EVERY
     behind_proxy: bool = False
     tls_cert: Path | None = None
     tls_key: Path | None = None
@@ -72,7 +74,8 @@ async def _serve(
         control.operator_hash = control.hasher.operator(settings.operator_token)
     await control.store.renew_generation(control.bits)
     async with contextlib.AsyncExitStack() as stack:
-        upkeep = asyncio.ensure_future(Upkeep(control, erase_after=settings.erase_after).run())
+        care = Upkeep(control, erase_after=settings.erase_after, retire_every=settings.retire_every)
+        upkeep = asyncio.ensure_future(care.run())
         stack.callback(upkeep.cancel)
         beside = files.beside(settings.database, ".sock")
         stack.callback(beside.unlink, missing_ok=True)

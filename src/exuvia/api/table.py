@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from exuvia.api import accounts, devices, enrollment, feed, gateways, health, openapi
+from exuvia.api import accounts, devices, enrollment, feed, gateways, health, keys, openapi
 from exuvia.api.routes import Route, Router, Who
 from exuvia.errors import (
     AccountInactive,
@@ -10,8 +10,11 @@ from exuvia.errors import (
     AlreadyExists,
     DeviceLimitReached,
     KeyRefused,
+    KeySuperseded,
     NotFound,
+    OnlyKey,
     RevisionWentBackwards,
+    RotatedTooOften,
 )
 from exuvia.messages import (
     AccountCreated,
@@ -30,6 +33,7 @@ from exuvia.messages import (
     GatewaySummary,
     GatewayWelcome,
     Health,
+    KeyRegistered,
     RegisterDevice,
 )
 
@@ -72,6 +76,33 @@ ROUTES = (
         refusals=(AccountInactive,),
     ),
     Route("DELETE", "/v1/device", Who.DEVICE, "Log this device out.", devices.log_out, status=204),
+    Route(
+        "PUT",
+        "/v1/device/keys/{public_key}",
+        Who.DEVICE,
+        "Register a next key.",
+        keys.put_key,
+        gives=KeyRegistered,
+        refusals=(AccountInactive, KeyRefused, RotatedTooOften, AddressPoolExhausted),
+    ),
+    Route(
+        "DELETE",
+        "/v1/device/keys/{public_key}",
+        Who.DEVICE,
+        "Retire a key.",
+        keys.retire_key,
+        status=204,
+        refusals=(AccountInactive, OnlyKey, KeyRefused),
+    ),
+    Route(
+        "POST",
+        "/v1/device/keys/{public_key}/confirm",
+        Who.DEVICE,
+        "Say that a key works, so that the other one may go.",
+        keys.confirm_key,
+        status=204,
+        refusals=(AccountInactive, NotFound, KeySuperseded, KeyRefused),
+    ),
     Route(
         "GET",
         "/v1/gateways",

@@ -7,12 +7,13 @@ from collections.abc import Coroutine
 from functools import partial
 from typing import Any
 
-from exuvia.api.alarms import CLOCK, ERASURE, EXPIRY, POOL, STORE
+from exuvia.api.alarms import CLOCK, ERASURE, EXPIRY, POOL, RETIREMENT, STORE
 from exuvia.api.control import Control
 from exuvia.errors import StoreUnavailable
 from exuvia.rules.allocation import NEARLY_FULL
 from exuvia.rules.expiry import ChangeAges, look, rested_before
-from exuvia.store import accounts, meta, peers
+from exuvia.rules.overlap import RETIRE_EVERY
+from exuvia.store import accounts, meta, peers, rotation
 from exuvia.system import clock
 
 _TICK = 1.0
@@ -24,25 +25,34 @@ _PATIENCE = 20
 class Upkeep:
     """Runs for as long as the server does."""
 
-    def __init__(self, control: Control, *, erase_after: float) -> None:
+    def __init__(self, control: Control, *, erase_after: float, retire_every: float = RETIRE_EVERY) -> None:
         now = clock.boottime()
         self._control = control
         self._ages = ChangeAges(erase_after=erase_after, now=now)
         self._next_erasure = now + self._ages.interval
         self._expired_for = ""
         """The day whose expired accounts have lost their keys."""
+        self._retired_for = 0
+        """The hour whose due keys are retired."""
+        self._retire_every = retire_every
+        control.batch_at = now + retire_every
 
     async def run(self) -> None:
         """Look after everything, once a second and when erasure is due."""
         while True:
             await self.look_after(now=clock.boottime())
-            await asyncio.sleep(max(0.0, min(_TICK, self._next_erasure - clock.boottime())))
+            await asyncio.sleep(max(0.0, min(_TICK, self._next() - clock.boottime())))
+
+    def _next(self) -> float:
+        return min(self._next_erasure, self._control.batch_at)
 
     async def look_after(self, *, now: float) -> None:
         """Do what is due."""
         self._look_at_the_clock(now)
         if not self._control.clock.paused and self._expired_for != self._control.today:
             await self._attempt(EXPIRY, self._expire())
+        if self._is_any_due(now):
+            await self._attempt(RETIREMENT, self._retire(now))
         if now >= self._next_erasure:
             self._next_erasure = now + self._ages.interval
             await self._attempt(ERASURE, self._erase(now))
@@ -77,6 +87,30 @@ class Upkeep:
         ):
             await control.store.writer.run(partial(accounts.expire, ids=ids, hour=control.hour))
         self._expired_for = today
+
+    def _is_any_due(self, now: float) -> bool:
+        return self._is_new_hour() or now >= self._control.batch_at or bool(self._drained(now))
+
+    def _is_new_hour(self) -> bool:
+        return not self._control.clock.paused and self._retired_for != self._control.hour
+
+    def _drained(self, now: float) -> list[bytes]:
+        return self._control.draining.due(now=now)
+
+    async def _retire(self, now: float) -> None:
+        """Retire keys whose overlap is over; and if it is time, remove what was retired, all at once."""
+        control, writer = self._control, self._control.store.writer
+        if drained := self._drained(now):
+            await writer.run(partial(rotation.retire_drained, keys=drained))
+            control.draining.forget(drained)
+        if self._is_new_hour():
+            hour = control.hour
+            while await writer.run(partial(rotation.retire_due, hour=hour)):
+                pass
+            self._retired_for = hour
+        if now >= control.batch_at:
+            control.batch_at = now + self._retire_every
+            await writer.run_apart(partial(rotation.remove_retired, hour=control.hour))
 
     async def _erase(self, now: float) -> None:
         """Erase what is over, so that no byte of it is left in any file."""

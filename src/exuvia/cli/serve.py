@@ -42,6 +42,14 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
     metavar="SECONDS",
     help="When the last byte of what was deleted is gone.",
 )
+@option(
+    "--retire-every",
+    type=click.FloatRange(1, 3600),
+    default=600,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long retired keys are gathered before gateways are told, so that each hides among them.",
+)
 @option("--new-epoch", is_flag=True, help="After an older database was put back: drop all keys, begin anew.")
 @option("--trust-clock", is_flag=True, help="After the clock was set: it is right now.")
 def command(
@@ -54,6 +62,7 @@ def command(
     behind_proxy: bool,
     operator_token_file: Path | None,
     erase_after: float,
+    retire_every: float,
     new_epoch: bool,
     trust_clock: bool,
 ) -> None:
@@ -78,6 +87,7 @@ def command(
         database_path(database),
         wanted,
         erase_after,
+        retire_every,
         behind_proxy,
         tls_cert,
         tls_key,

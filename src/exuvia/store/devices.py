@@ -6,11 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from exuvia.errors import (
-    AccountInactive,
-    NotFound,
-    UnknownCredential,
-)
+from exuvia.errors import AccountInactive, NotFound, UnknownCredential
+from exuvia.messages import KeyStanding
 from exuvia.rules.expiry import account_state
 from exuvia.store.credentials import DeviceCredential
 from exuvia.store.peers import rest
@@ -20,17 +17,22 @@ from exuvia.wg.peers import TunnelPeer
 ID_LENGTH = 16
 UNKNOWN = "the credential is not accepted"
 """What is said of a credential, whatever is wrong with it."""
-KEY_REFUSED = "this public key can't be registered"
-"""What is said of a key that is malformed, a gateway's, or somebody else's: always the same."""
+
+
+class Key(NamedTuple):
+    """A key that a device has."""
+
+    peer: TunnelPeer
+    standing: KeyStanding
 
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """A device with its keys."""
+    """A device with its keys; retired ones are no longer its own."""
 
     id: bytes
     name: str
-    peers: list[TunnelPeer]
+    keys: list[Key]
 
 
 def of_account(connection: sqlite3.Connection, number_hash: bytes, *, today: str) -> list[Device]:
@@ -39,19 +41,13 @@ def of_account(connection: sqlite3.Connection, number_hash: bytes, *, today: str
     rows = connection.execute(
         "SELECT id, name FROM device WHERE account_id = ? ORDER BY name", (account.id,)
     ).fetchall()
-    return [Device(id, name, _peers(connection, account.id, id)) for id, name in rows]
+    return [Device(id, name, _keys(connection, account.id, id)) for id, name in rows]
 
 
 def by_credential(connection: sqlite3.Connection, credential: DeviceCredential, *, today: str) -> Device:
     """Return the device with this credential; AccountInactive if its account may do nothing today."""
-    name = _named(connection, credential)
-    state, expires = connection.execute(
-        "SELECT state, expires FROM account WHERE id = ?", (credential.account_id,)
-    ).fetchone()
-    today_state = account_state(state, expires, today)
-    if today_state != "active":
-        raise AccountInactive(f"the account is {today_state}")
-    return Device(credential.device_id, name, _peers(connection, credential.account_id, credential.device_id))
+    name = require_active(connection, credential, today=today)
+    return Device(credential.device_id, name, _keys(connection, credential.account_id, credential.device_id))
 
 
 def require_account(connection: sqlite3.Connection, number_hash: bytes, *, today: str) -> None:
@@ -83,6 +79,18 @@ def revoke_keys_of_account(transaction: Transaction, account_id: bytes, *, hour:
     _revoke(transaction, "account_id = ?", (account_id,), hour)
 
 
+def require_active(connection: "Executes", credential: DeviceCredential, *, today: str) -> str:
+    """Return the device's name; UnknownCredential or AccountInactive if it may do nothing today."""
+    name = _named(connection, credential)
+    state, expires = connection.execute(
+        "SELECT state, expires FROM account WHERE id = ?", (credential.account_id,)
+    ).fetchone()
+    today_state = account_state(state, expires, today)
+    if today_state != "active":
+        raise AccountInactive(f"the account is {today_state}")
+    return name
+
+
 class Account(NamedTuple):
     """An account that may act."""
 
@@ -90,10 +98,10 @@ class Account(NamedTuple):
     device_limit: int
 
 
-_Executes = Transaction | sqlite3.Connection
+Executes = Transaction | sqlite3.Connection
 
 
-def active_account(connection: _Executes, number_hash: bytes, today: str) -> Account:
+def active_account(connection: Executes, number_hash: bytes, today: str) -> Account:
     """Return the account with this number; UnknownCredential unless it is active."""
     row = connection.execute(
         "SELECT id, state, expires, device_limit FROM account WHERE number_hash = ?", (number_hash,)
@@ -103,7 +111,7 @@ def active_account(connection: _Executes, number_hash: bytes, today: str) -> Acc
     return Account(row[0], row[3])
 
 
-def _named(connection: _Executes, credential: DeviceCredential) -> str:
+def _named(connection: Executes, credential: DeviceCredential) -> str:
     """Return the name of the device with this credential."""
     row = connection.execute(
         "SELECT name, token_hash FROM device WHERE account_id = ? AND id = ?", credential[:2]
@@ -120,20 +128,28 @@ def _delete(transaction: Transaction, account_id: bytes, id: bytes, hour: int) -
 
 
 def _revoke(transaction: Transaction, whose: str, place: tuple[bytes, ...], hour: int) -> None:
-    gone = transaction.execute(
-        f"DELETE FROM key WHERE {whose} RETURNING public_key, address4, address6",  # noqa: S608
-        place,
-    ).fetchall()
+    remove(
+        transaction,
+        transaction.execute(
+            f"DELETE FROM key WHERE {whose} RETURNING public_key, address4, address6",  # noqa: S608
+            place,
+        ).fetchall(),
+        hour,
+    )
+
+
+def remove(transaction: Transaction, gone: Iterable[tuple[bytes, bytes, bytes]], hour: int) -> None:
+    """Note that keys were deleted, with these addresses: gateways are told, and addresses rest."""
     for public_key, address4, address6 in gone:
         rest(transaction, address4, hour)
         rest(transaction, address6, hour)
         transaction.remove(public_key)
 
 
-def _peers(connection: sqlite3.Connection, account_id: bytes, device_id: bytes) -> list[TunnelPeer]:
-    rows: Iterable[tuple[bytes, ...]] = connection.execute(
-        "SELECT public_key, address4, address6, preshared_key FROM key "
-        "WHERE account_id = ? AND device_id = ? ORDER BY public_key",
+def _keys(connection: sqlite3.Connection, account_id: bytes, device_id: bytes) -> list[Key]:
+    rows = connection.execute(
+        "SELECT standing, public_key, address4, address6, preshared_key FROM key "
+        "WHERE account_id = ? AND device_id = ? AND standing != 'retired' ORDER BY public_key",
         (account_id, device_id),
     )
-    return [TunnelPeer(b"".join(row)) for row in rows]
+    return [Key(TunnelPeer(b"".join(parts)), standing) for standing, *parts in rows]

@@ -4,7 +4,7 @@ import sqlite3
 from dataclasses import dataclass
 
 from exuvia.errors import AlreadyExists, KeyRefused
-from exuvia.store.devices import KEY_REFUSED
+from exuvia.rules.overlap import KEY_REFUSED
 from exuvia.store.writer import Transaction
 from exuvia.wg.keys import PublicKey
 

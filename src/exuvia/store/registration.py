@@ -10,7 +10,8 @@ from exuvia.rules import allocation
 from exuvia.rules.allocation import Bits, Pools
 from exuvia.rules.limits import has_room
 from exuvia.rules.naming import draw_name
-from exuvia.store.devices import ID_LENGTH, KEY_REFUSED, Account, active_account
+from exuvia.rules.overlap import KEY_REFUSED, Standing
+from exuvia.store.devices import ID_LENGTH, Account, active_account
 from exuvia.store.writer import Transaction
 from exuvia.wg.keys import PresharedKey, PublicKey
 from exuvia.wg.peers import TunnelPeer
@@ -50,18 +51,18 @@ def register(transaction: Transaction, wish: Registration) -> Registered:
     """
     account = active_account(transaction, wish.number_hash, wish.today)
     owner = _owner(transaction, wish.public_key)
-    if owner is not None and owner.account_id == account.id:
+    if owner is not None and owner.account_id == account.id and owner.standing != "retired":
         return _register_again(transaction, owner, wish)
     names, useless = _room_for_another(transaction, account)
     if owner is not None:
         raise KeyRefused(KEY_REFUSED)
-    peer = _new_peer(transaction, wish)
+    peer = new_peer(transaction, wish.public_key, wish.pools, wish.bits)
     if useless is not None:
         transaction.execute("DELETE FROM device WHERE account_id = ? AND id = ?", (account.id, useless))
     id = wish.bits(8 * ID_LENGTH).to_bytes(ID_LENGTH, "big")
     name = draw_name(names, wish.bits)
     transaction.execute("INSERT INTO device VALUES (?, ?, ?, ?)", (account.id, id, name, wish.secret_hash))
-    _insert_key(transaction, account.id, id, peer)
+    insert_key(transaction, (account.id, id), peer, "current")
     return Registered(account.id, id, name, peer, transaction.epoch, transaction.revision)
 
 
@@ -73,12 +74,14 @@ class _Owner(NamedTuple):
     address4: bytes
     address6: bytes
     preshared_key: bytes
+    standing: Standing
 
 
 def _owner(transaction: Transaction, public_key: PublicKey) -> _Owner | None:
     row = transaction.execute(
-        "SELECT account_id, device_id, address4, address6, preshared_key FROM key WHERE public_key = ?1 "
-        "UNION ALL SELECT NULL, NULL, NULL, NULL, NULL FROM gateway WHERE public_key = ?1",
+        "SELECT account_id, device_id, address4, address6, preshared_key, standing FROM key "
+        "WHERE public_key = ?1 "
+        "UNION ALL SELECT NULL, NULL, NULL, NULL, NULL, NULL FROM gateway WHERE public_key = ?1",
         (public_key,),
     ).fetchone()
     return None if row is None else _Owner(*row)
@@ -115,14 +118,14 @@ def _register_again(transaction: Transaction, owner: _Owner, wish: Registration)
     return Registered(*place, name, peer, transaction.epoch, transaction.revision)
 
 
-def _new_peer(transaction: Transaction, wish: Registration) -> TunnelPeer:
+def new_peer(transaction: Transaction, public_key: PublicKey, pools: Pools, bits: Bits) -> TunnelPeer:
     """Return the key with addresses that nobody has and that are not resting."""
-    preshared_key = PresharedKey(wish.bits(256).to_bytes(32, "big"))
+    preshared_key = PresharedKey(bits(256).to_bytes(32, "big"))
     for _ in range(allocation.REDRAWS):
-        address4 = allocation.draw4(wish.pools.pool4, wish.bits)
-        address6 = allocation.draw6(wish.pools.pool6, wish.bits)
+        address4 = allocation.draw4(pools.pool4, bits)
+        address6 = allocation.draw6(pools.pool6, bits)
         if _are_free(transaction, address4.packed, address6.packed):
-            return TunnelPeer.pack(wish.public_key, address4, address6, preshared_key)
+            return TunnelPeer.pack(public_key, address4, address6, preshared_key)
     raise AddressPoolExhausted("the address pool is nearly full: try again later")
 
 
@@ -136,9 +139,17 @@ def _are_free(transaction: Transaction, address4: bytes, address6: bytes) -> boo
     return not row[0]
 
 
-def _insert_key(transaction: Transaction, account_id: bytes, device_id: bytes, peer: TunnelPeer) -> None:
+def insert_key(
+    transaction: Transaction,
+    device: tuple[bytes, bytes],
+    peer: TunnelPeer,
+    standing: Standing,
+    due_hour: int | None = None,
+) -> None:
+    """Add a key to a device, given by its account's id and its own; gateways are told."""
     transaction.execute(
-        "INSERT INTO key VALUES (?, ?, ?, ?, ?, ?, NULL)",
-        (peer[:32], account_id, device_id, peer[32:36], peer[36:52], peer[52:]),
+        "INSERT INTO key (public_key, account_id, device_id, address4, address6, preshared_key, standing, "
+        "due_hour) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        (peer[:32], *device, peer[32:36], peer[36:52], peer[52:], standing, due_hour),
     )
     transaction.put(peer)

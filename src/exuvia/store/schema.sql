@@ -39,11 +39,20 @@ CREATE TABLE key (
     address4 BLOB NOT NULL UNIQUE CHECK (length(address4) = 4),
     address6 BLOB NOT NULL UNIQUE CHECK (length(address6) = 16),
     preshared_key BLOB NOT NULL CHECK (length(preshared_key) = 32),
-    due_hour INTEGER,                 -- by when it must be confirmed or retired, or NULL
+    standing TEXT NOT NULL CHECK (standing IN ('current', 'next', 'old', 'retired')),
+    due_hour INTEGER                  -- by when it must be confirmed or retired, or NULL
+        CHECK ((due_hour IS NOT NULL) = (standing IN ('next', 'old'))),
     FOREIGN KEY (account_id, device_id) REFERENCES device (account_id, id)
 ) STRICT, WITHOUT ROWID;
 
-CREATE INDEX key_of_device ON key (account_id, device_id);
+-- A device has at most a current key and one beside it; retired ones are no longer its own.
+CREATE UNIQUE INDEX key_of_device ON key (
+    account_id, device_id, CASE standing WHEN 'current' THEN 1 WHEN 'retired' THEN public_key ELSE 2 END
+);
+
+CREATE INDEX key_to_remove ON key (standing) WHERE standing = 'retired';
+
+CREATE INDEX key_due ON key (due_hour) WHERE due_hour IS NOT NULL;
 
 CREATE TABLE resting (
     address BLOB NOT NULL PRIMARY KEY CHECK (length(address) IN (4, 16)),

@@ -50,9 +50,10 @@ _INSERT_DEVICES = (
     f"{_ROW.text('name')}, {_ROW.column('secret_hash')} FROM at"
 )
 _INSERT_KEYS = (
-    f"{Packed.EACH} INSERT INTO key SELECT "  # noqa: S608
-    f"{_ROW.columns('public_key', 'account_id', 'device_id')}, "
-    f"{_ROW.columns('address4', 'address6', 'preshared_key')}, NULL FROM at"
+    f"{Packed.EACH} INSERT INTO key (public_key, account_id, device_id, address4, address6, "  # noqa: S608
+    "preshared_key, standing) "
+    f"SELECT {_ROW.columns('public_key', 'account_id', 'device_id')}, "
+    f"{_ROW.columns('address4', 'address6', 'preshared_key')}, 'current' FROM at"
 )
 
 

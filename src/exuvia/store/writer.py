@@ -91,13 +91,15 @@ class _Spoilt(Exception):
 
 @dataclass(slots=True)
 class _Job:
-    """Something to do: in a group with others, or alone and outside of a transaction."""
+    """Something to do: in a transaction, mostly with others, or alone and outside of one."""
 
     answer: "asyncio.Future[Any]"
     operation: Operation[Any] | None = None
     many: ManyAtOnce[Any, Any] | None = None
     wish: Any = None
     alone: Callable[[sqlite3.Connection], Any] | None = None
+    apart: bool = False
+    """Whether its commit may hold nothing else."""
     result: Any = None
     error: BaseException | None = None
 
@@ -126,6 +128,12 @@ class Writer:
         """
         answer: asyncio.Future[T] = self._new_answer()
         self._jobs.put(_Job(answer, operation))
+        return await answer
+
+    async def run_apart(self, operation: Operation[T]) -> T:
+        """Like run, in a commit that holds nothing else: gateways are told of it by itself."""
+        answer: asyncio.Future[T] = self._new_answer()
+        self._jobs.put(_Job(answer, operation, apart=True))
         return await answer
 
     async def run_with_others(self, many: ManyAtOnce[W, T], wish: W) -> T:
@@ -167,11 +175,12 @@ class Writer:
             self._pending.append(self._jobs.get())
         group: list[_Job] = []
         while self._pending and (job := self._pending[0]) is not None:
-            if job.alone and group:
+            by_itself = job.apart or job.alone is not None
+            if by_itself and group:
                 break
             group.append(job)
             self._pending.popleft()
-            if job.alone:
+            if by_itself:
                 break
         return group or None
 
