@@ -30,6 +30,7 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return [
             {"ifname": "eth0"},
             {"ifname": "exuvia0", "ifalias": "exuvia-client"},
+            {"ifname": "exuvia0b", "ifalias": "exuvia-client"},
             {"ifname": "wg0", "ifalias": "exuvia1 e 5 1.0"},
         ]
 
@@ -40,7 +41,8 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(firewall, "is_there", lambda table: True)
     monkeypatch.setattr(sysctl, "write", lambda name, value: done.append(f"{name} {value}"))
     monkeypatch.setattr(sysctl, "read", lambda name: 0)
-    monkeypatch.setattr(Resolver, "restore", lambda self, *, interface: done.append(f"names of {interface}"))
+    monkeypatch.setattr(Resolver, "leave", lambda self, *, interface: done.append(f"names of {interface}"))
+    monkeypatch.setattr(Resolver, "restore", lambda self: done.append("names"))
     return done
 
 
@@ -50,8 +52,11 @@ def test_the_kill_switch_goes_last(steps: list[str]) -> None:
 
     assert steps == [
         "names of exuvia0",
+        "names of exuvia0b",
+        "names",
         *(f"{family} rule del priority {number}" for family in (4, 6) for number in (5200, 5203)),
         "link delete dev exuvia0",
+        "link delete dev exuvia0b",
         "net/ipv4/conf/all/arp_ignore 0",
         "delete table inet exuvia_client",
     ]
@@ -101,19 +106,26 @@ def test_the_closed_kill_switch_names_nobody() -> None:
 
 def test_marked_packets_skip_our_rules() -> None:
     """The rules lead everything but marked packets into the tunnel, in the order of their priorities."""
-    lines = routes.added("exuvia0", dns=ip_address("10.0.0.1"), family=4)
+    place = routes.Place(1, "exuvia0b", ip_address("10.0.0.9"))
+    lines = [*routes.added(ip_address("10.0.0.1"), family=4), *routes.kept(place), routes.taken(place)]
     rules = sorted(line.removeprefix("rule add priority ") for line in lines if line.startswith("rule"))
 
     assert rules == [
-        f"5200 fwmark {MARK:#x}/{MASK:#x} goto 5204",
-        "5201 to 10.0.0.1 lookup 25976",
-        "5202 lookup main suppress_prefixlength 0",
-        "5203 lookup 25976",
-        "5204 nop",
+        f"5200 fwmark {MARK:#x}/{MASK:#x} goto 5206",
+        "5202 from 10.0.0.9 lookup 25978",
+        "5203 to 10.0.0.1 lookup 25976",
+        "5204 lookup main suppress_prefixlength 0",
+        "5205 lookup 25976",
+        "5206 nop",
     ]
-    assert routes.removed([0, *routes.PRIORITIES, 32766]) == [
-        f"rule del priority {n}" for n in range(5200, 5205)
+    assert [line for line in lines if not line.startswith("rule")] == [
+        "route replace default dev exuvia0b src 10.0.0.9 table 25978",
+        "route replace default dev exuvia0b src 10.0.0.9 table 25976",
     ]
+    present = [0, *routes.PRIORITIES, 32766]
+    assert routes.removed(present) == [f"rule del priority {n}" for n in range(5200, 5207)]
+    assert routes.removed(present, number=1) == ["rule del priority 5202"]
+    assert "rule del priority 5202" not in routes.removed(present, but=(1,))
 
 
 def gateway(name: str) -> Gateway:

@@ -5,20 +5,20 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 
 import pytest
 
 from exuvia.client.gateways import Endpoint
-from exuvia.client.killswitch import CONTROL_MARK, Openings, removal, ruleset
+from exuvia.client.killswitch import CONTROL_MARK, Openings, Passage, removal, ruleset
 from exuvia.testing.home import CONTROL, HOME, HOME6, PORT, WEB, World
 from exuvia.testing.namespaces import Namespace, wire
 
 DOOR = 8443
 """A port of the control plane's at which nobody listens yet."""
 CONNECTING = Openings(
-    "exuvia0",
-    Endpoint(ip_address("198.51.101.2"), PORT),
+    (Passage("exuvia0", IPv4Address("10.77.0.2"), IPv6Address("fd77::2")),),
+    (Endpoint(ip_address("198.51.101.2"), PORT),),
     (Endpoint(ip_address(CONTROL), DOOR),),
 )
 

@@ -3,12 +3,12 @@
 import sys
 import time
 from collections.abc import Iterator
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 
 import pytest
 
 from exuvia.client.gateways import Endpoint
-from exuvia.client.killswitch import Openings, removal, ruleset
+from exuvia.client.killswitch import Openings, Passage, removal, ruleset
 from exuvia.testing.chatter import Chatter, is_tunnel, leaks
 from exuvia.testing.home import CONTROL, CONTROL_PORT, LAN, NEIGHBOUR, NEIGHBOUR6, PORT, WEB, WEB6, World
 
@@ -151,9 +151,10 @@ def test_nothing_leaks_while_it_goes_down(world: World, chatter: Chatter) -> Non
 
 
 GATEWAY = Endpoint(ip_address("198.51.101.2"), PORT)
-CONNECTED = Openings("exuvia0", GATEWAY)
-CONNECTING = Openings("exuvia0", GATEWAY, (Endpoint(ip_address(CONTROL), CONTROL_PORT),))
-AT_HOME = Openings("exuvia0", GATEWAY, lan=True)
+TUNNEL = Passage("exuvia0", IPv4Address("10.77.0.2"), IPv6Address("fd77::2"))
+CONNECTED = Openings((TUNNEL,), (GATEWAY,))
+CONNECTING = Openings((TUNNEL,), (GATEWAY,), (Endpoint(ip_address(CONTROL), CONTROL_PORT),))
+AT_HOME = Openings((TUNNEL,), (GATEWAY,), lan=True)
 
 
 def load(world: World, text: str) -> None:
@@ -191,7 +192,12 @@ SOLICITS = "icmpv6 type { nd-router-solicit, nd-neighbor-solicit, nd-neighbor-ad
     [
         (CONNECTED, REJECT, "accept", ("icmp", WEB, 8)),
         (CONNECTED, 'oifname "lo" accept', "accept", ("udp", NEIGHBOUR, 53)),
-        (CONNECTED, 'oifname "exuvia0" accept\n    meta', "accept\n    meta", ("udp", WEB6, 53)),
+        (
+            CONNECTED,
+            'oifname "exuvia0" ip saddr 10.77.0.2 accept',
+            "ip saddr != 10.77.0.2 accept",
+            ("udp", WEB, 53),
+        ),
         (CONNECTED, "meta mark 0x65780001 ip daddr", "ip daddr", ("udp", "198.51.101.2", PORT)),
         (
             CONNECTED,

@@ -203,7 +203,8 @@ def test_systemd_resolved(machine: Machine) -> None:
     machine.file.unlink()
     machine.file.symlink_to(real)
     assert machine.resolver().use(["10.0.0.1"], interface="exuvia0") == "resolved"
-    machine.resolver().restore(interface="exuvia0")
+    machine.resolver().leave(interface="exuvia0")
+    machine.resolver().restore()
 
     assert machine.calls == [
         "resolvectl dns exuvia0 10.0.0.1",

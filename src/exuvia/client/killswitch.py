@@ -9,6 +9,8 @@ table: DHCP clients do so, and so may any program that holds CAP_NET_RAW.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime
+from ipaddress import IPv4Address, IPv6Address
 
 from exuvia.client.gateways import Endpoint
 
@@ -30,15 +32,35 @@ _LAST = 1000
 
 
 @dataclass(frozen=True, slots=True)
+class Passage:
+    """A tunnel, which carries what has its own addresses and nothing else."""
+
+    interface: str
+    address4: IPv4Address
+    address6: IPv6Address
+    ending: bool = False
+    """Whether what still uses it is told that it is over."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Until when a user's packets may enter a tunnel; and whose may afterwards, and where to."""
+
+    until: datetime
+    uid: int
+    control: tuple[Endpoint, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Openings:
     """What the kill switch lets through beside loopback, DHCP and neighbour discovery."""
 
-    interface: str | None = None
-    """The tunnel."""
-    gateway: Endpoint | None = None
+    passages: tuple[Passage, ...] = ()
+    gateways: tuple[Endpoint, ...] = ()
     control: tuple[Endpoint, ...] = ()
     lan: bool = False
     """Private addresses on the local network; never DNS, which would tell it where one goes."""
+    hold: Hold | None = None
 
 
 def ruleset(openings: Openings, *, note: str = "") -> str:
@@ -53,6 +75,7 @@ def ruleset(openings: Openings, *, note: str = "") -> str:
         *_chain("output", "output", str(_LAST), "drop", _outgoing(openings)),
         *_chain("input", "input", str(_LAST), "drop", _incoming(openings)),
         *_chain("forward", "forward", str(_LAST), "drop", _forwarded(openings)),
+        *_chain("postrouting", "postrouting", str(_LAST), "accept", _leaving(openings)),
     ]
     body = "\n".join(f"  {line}" for line in table if line)
     return f"{_removal()}table inet {TABLE} {{\n{body}\n}}\n"
@@ -75,18 +98,17 @@ def _chain(name: str, hook: str, priority: str, policy: str, rules: Iterable[str
 
 def _marking(openings: Openings) -> Iterable[str]:
     """Mark answers as their questions were, or a strict reverse path filter would drop them."""
-    if openings.gateway is not None:
-        yield f"{_from_gateway(openings.gateway)} meta mark set {TUNNEL_MARK:#x}"
+    for gateway in openings.gateways:
+        yield f"{_from_gateway(gateway)} meta mark set {TUNNEL_MARK:#x}"
     for endpoint in openings.control:
         yield f"{_from_control(endpoint)} meta mark set {CONTROL_MARK:#x}"
 
 
 def _outgoing(openings: Openings) -> Iterable[str]:
     yield 'oifname "lo" accept'
-    if openings.interface is not None:
-        yield f'oifname "{openings.interface}" accept'
-    if openings.gateway is not None:
-        yield f"meta mark {TUNNEL_MARK:#x} {_to(openings.gateway, 'udp')} accept"
+    yield from _into_tunnels(openings)
+    for gateway in openings.gateways:
+        yield f"meta mark {TUNNEL_MARK:#x} {_to(gateway, 'udp')} accept"
     for endpoint in openings.control:
         yield f"meta mark {CONTROL_MARK:#x} {_to(endpoint, 'tcp')} accept"
     yield "ip daddr 255.255.255.255 udp sport 68 udp dport 67 accept"
@@ -100,12 +122,43 @@ def _outgoing(openings: Openings) -> Iterable[str]:
     yield "reject with icmpx admin-prohibited"
 
 
+def _into_tunnels(openings: Openings) -> Iterable[str]:
+    """What programs of this machine say in a tunnel; nowhere else may they use its addresses."""
+    for passage in openings.passages:
+        for one in _own(passage, "oifname", "saddr"):
+            if passage.ending:
+                yield f"{one} tcp flags & rst == rst accept"
+                yield f"{one} meta l4proto tcp reject with tcp reset"
+            else:
+                yield from _with_own_address(one, openings.hold)
+    if openings.hold is not None:
+        # Silence here: it is over in seconds, and nothing has to fail for it.
+        yield from (f'oifname "{passage.interface}" drop' for passage in openings.passages)
+    for passage in openings.passages:
+        yield f"ip saddr {passage.address4} reject with icmpx admin-prohibited"
+        yield f"ip6 saddr {passage.address6} reject with icmpx admin-prohibited"
+
+
+def _with_own_address(one: str, hold: Hold | None) -> Iterable[str]:
+    yield f"{one} {_in_time(hold)}accept"
+    if hold is None:
+        return
+    for endpoint in hold.control:
+        if f" {endpoint.family} saddr " in one:
+            yield f"{one} meta skuid {hold.uid} {_to(endpoint, 'tcp')} accept"
+
+
+def _in_time(hold: Hold | None) -> str:
+    return "" if hold is None else f"meta time < {int(hold.until.timestamp())} "
+
+
 def _incoming(openings: Openings) -> Iterable[str]:
     yield 'iifname "lo" accept'
-    if openings.interface is not None:
-        yield f'iifname "{openings.interface}" accept'
-    if openings.gateway is not None:
-        yield f"{_from_gateway(openings.gateway)} accept"
+    for passage in openings.passages:
+        for one in _own(passage, "iifname", "daddr"):
+            yield f"{one} meta l4proto tcp reject with tcp reset" if passage.ending else f"{one} accept"
+    for gateway in openings.gateways:
+        yield f"{_from_gateway(gateway)} accept"
     for endpoint in openings.control:
         yield f"{_from_control(endpoint)} accept"
     yield "udp sport 67 udp dport 68 accept"
@@ -119,11 +172,25 @@ def _incoming(openings: Openings) -> Iterable[str]:
 
 
 def _forwarded(openings: Openings) -> Iterable[str]:
-    if openings.interface is not None:
-        yield f'oifname "{openings.interface}" accept'
-        yield f'iifname "{openings.interface}" accept'
+    for passage in openings.passages:
+        yield f'oifname "{passage.interface}" {_in_time(openings.hold)}accept'
+        yield f'iifname "{passage.interface}" accept'
     if openings.lan:
         yield from _local("daddr")
+
+
+def _leaving(openings: Openings) -> Iterable[str]:
+    """After every translation of addresses: what has not a tunnel's own does not enter it."""
+    for passage in openings.passages:
+        yield f'oifname "{passage.interface}" ip saddr != {passage.address4} drop'
+        yield f'oifname "{passage.interface}" ip6 saddr != {passage.address6} drop'
+
+
+def _own(passage: Passage, name: str, side: str) -> tuple[str, str]:
+    return (
+        f'{name} "{passage.interface}" ip {side} {passage.address4}',
+        f'{name} "{passage.interface}" ip6 {side} {passage.address6}',
+    )
 
 
 def _local(side: str) -> Iterable[str]:

@@ -6,18 +6,24 @@ kill switch last. Nothing of it depends on memory: what an earlier client left b
 by its name, its number or its alias, whatever became of that client.
 """
 
+import contextlib
+import os
 import re
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 from exuvia.client import killswitch, routes
-from exuvia.client.gateways import Endpoint, Gateway
-from exuvia.client.killswitch import Openings
+from exuvia.client.gateways import Address, Endpoint, Gateway
+from exuvia.client.killswitch import Hold, Openings, Passage
+from exuvia.client.routes import Place
 from exuvia.client.state import Grant
 from exuvia.client.tunnel import ALIAS, Tunnel
-from exuvia.errors import ExuviaError, InterfaceExists
-from exuvia.system import firewall, links, sysctl
+from exuvia.errors import ExuviaError, InterfaceExists, InterfaceUnavailable, InvalidConfiguration
+from exuvia.rules.liveness import Stillness
+from exuvia.system import clock, firewall, flows, links, sysctl
 from exuvia.system.dns import Resolver, Way
 from exuvia.wg.keys import PrivateKey
 from exuvia.wg.peers import Sighting
@@ -30,28 +36,54 @@ _LEAST_MTU = 1280
 _OVERHEAD = 80
 """Bytes that WireGuard adds to a packet, at most: 40 of IPv6, 8 of UDP, 32 of its own."""
 
+LONGEST_NAME = 14
+"""Characters of an interface's name: one more has to fit, for the second tunnel's."""
+STILL = 15.0
+"""Seconds without a packet after which an old tunnel is idle."""
+_TELLING = 0.5
+"""Seconds in which whoever sends is told that it is over, where sockets can't be closed."""
+
+Role = Literal["none", "beside", "old"]
+"""What the other tunnel is: not there, one that nobody uses yet, or one that nobody new uses."""
+
 
 class Network:
-    """The kill switch, the tunnel and what leads into it."""
+    """The kill switch, the tunnel that new flows take, at most one other, and what leads into them."""
 
     def __init__(self, interface: str, *, lan: bool = False, names: bool = True) -> None:
-        self._interface = interface
+        """InvalidConfiguration if the interface's name is too long."""
+        first, second = _names(interface)
         self._lan = lan
         self._names = names
         self._resolver = Resolver()
-        self._tunnel = Tunnel(interface)
+        self._tunnel, self._other = Tunnel(first, 0), Tunnel(second, 1)
+        self._role: Role = "none"
+        self._stillness: Stillness | None = None
         self._servers: list[str] = []
         self._ruleset = self._note = ""
+        self._gateway: Gateway | None = None
+        self._control: tuple[Endpoint, ...] = ()
+        self._control_within: tuple[Endpoint, ...] = ()
+        self._keepalive = 0
+        self._until: datetime | None = None
+
+    @property
+    def interface(self) -> str:
+        """The name of the interface that new flows use."""
+        return self._tunnel.name
 
     def shut(self, gateway: Gateway | None, control: Iterable[Endpoint]) -> None:
-        """Close the kill switch but for these; closed already, it changes in one step."""
+        """
+        Close the kill switch but for these; closed already, it changes in one step.
+
+        The latest control plane that was told here is the one that hold() lets through.
+        """
         if not self._ruleset:
             before = _arp_ignore_before()
             self._note = "" if before is None else f"arp_ignore {before}"
-        endpoint = None if gateway is None else gateway.endpoint
-        openings = Openings(self._interface, endpoint, tuple(control), self._lan)
-        self._ruleset = killswitch.ruleset(openings, note=self._note)
-        firewall.load(self._ruleset)
+        self._gateway, self._control = gateway, tuple(control)
+        self._control_within = self._control or self._control_within
+        self._close()
 
     def shut_again(self) -> bool:
         """Close the kill switch as it was, if somebody has removed it; say whether that was so."""
@@ -59,6 +91,12 @@ class Network:
             return False
         firewall.load(self._ruleset)
         return True
+
+    def hold(self, until: datetime | None) -> None:
+        """Let traffic into the tunnels only until then, and the client's own afterwards; None: always."""
+        self._until = until
+        if self._ruleset:
+            self._close()
 
     def harden(self) -> list[str]:
         """Change what the kernel does by itself; return what could not be changed."""
@@ -70,29 +108,26 @@ class Network:
 
     def dial(self, gateway: Gateway, key: PrivateKey, grant: Grant, *, keepalive: int) -> Way | None:
         """
-        Make the tunnel lead to this gateway, and everything lead into the tunnel.
+        Make the tunnel lead to this gateway, and everything new lead into the tunnel.
 
         Returns how names are looked up now; None if the gateway has no resolver, or names are
         to be left alone.
         """
-        if not self._tunnel.exists():
-            self._tunnel.create(mtu=_mtu_towards(gateway.endpoint))
-        self._tunnel.dial(gateway, key, grant.preshared_key, keepalive=keepalive)
-        links.run([f"link set dev {self._interface} up"])
-        for family, address in ((4, f"{grant.address4}/32"), (6, f"{grant.address6}/128")):
-            if family in _families(self._interface):
-                links.run(
-                    [
-                        f"address replace {address} dev {self._interface}",
-                        *_routes_removed(family),
-                        *routes.added(self._interface, dns=gateway.dns, family=family),
-                    ],
-                    family=family,
-                )
+        before = self._tunnel.grant
+        self._make(self._tunnel, gateway, key, grant, keepalive=keepalive)
+        if before is not None and before != grant:
+            links.run([f"address flush dev {self.interface}"])
+        for place in self._places(self._tunnel):
+            family = place.address.version
+            others = () if self._role == "none" else (self._other.number,)
+            lines = [*routes.removed(_priorities(family), but=others), *_arrived(place)]
+            lines += [routes.taken(place), *routes.added(gateway.dns, family=family)]
+            links.run(lines, family=family)
         return self._look_up_names(gateway)
 
     def keep_alive(self, seconds: int) -> None:
         """Send an empty packet whenever nothing was sent for so long; never, for 0."""
+        self._keepalive = seconds
         self._tunnel.keep_alive(seconds)
 
     def look(self) -> Sighting:
@@ -102,18 +137,150 @@ class Network:
     def keep_names(self) -> None:
         """Put our resolver back if something else has replaced it meanwhile."""
         if self._servers:
-            self._resolver.use(self._servers, interface=self._interface)
+            self._resolver.use(self._servers, interface=self.interface)
 
     def take_down(self) -> list[str]:
         """Put everything back, the kill switch last; return what could not be."""
         self._ruleset = ""
-        return clear(before_opening=self._tunnel.end)
+        return clear(before_opening=self._end_both)
+
+    # A change of keys: see client/tunnels.py.
+
+    def prepare(self, gateway: Gateway, key: PrivateKey, grant: Grant) -> None:
+        """Make a second tunnel beside the one in use."""
+        self.end_old()
+        self.abandon()
+        self._role = "beside"
+        try:
+            self._make(self._other, gateway, key, grant, keepalive=0)
+            for place in self._places(self._other):
+                family = place.address.version
+                stale = routes.removed(_priorities(family), number=place.number)
+                links.run([*stale, *_arrived(place)], family=family)
+        except ExuviaError:
+            with contextlib.suppress(ExuviaError):
+                self.abandon()
+            raise
+
+    def kick(self) -> None:
+        """Begin the handshake of the tunnel beside now, anew also if one is pending."""
+        self._require("beside").kick()
+
+    def look_beside(self) -> Sighting:
+        """Return what the counters of the tunnel beside show."""
+        return self._require("beside").look()
+
+    def switch(self) -> None:
+        """Let new flows and name resolution take the tunnel beside; taken again, it ends what failed."""
+        if self._role != "old":
+            beside = self._require("beside")
+            beside.keep_alive(self._keepalive)
+            self._lead_into(beside)
+            self._tunnel, self._other, self._role = beside, self._tunnel, "old"
+            self._gateway = beside.gateway
+        if self._gateway is not None and self._look_up_names(self._gateway) == "resolved":
+            self._resolver.leave(interface=self._other.name)
+
+    def abandon(self) -> None:
+        """Remove the tunnel beside, as if it had never been prepared."""
+        if self._role == "beside":
+            # A switch may have been cut short.
+            if self._tunnel.exists() and self._other.grant is not None:
+                self._lead_into(self._tunnel)
+            self._end_other()
+
+    def old_is_idle(self) -> bool:
+        """Say whether nothing uses the old tunnel any more."""
+        if self._role != "old" or not self._other.exists():
+            return True
+        now, sighting = clock.boottime(), self._other.look()
+        if self._stillness is None:
+            self._stillness = Stillness(sighting, now=now)
+        self._stillness.see(sighting, now=now)
+        return self._stillness.lasts(now=now) >= STILL and not flows.are_there(_addresses(self._other))
+
+    def end_old(self) -> None:
+        """Remove the old tunnel; what still used it is told at once."""
+        if self._role == "old":
+            if self._other.exists():
+                self._tell_that_it_is_over(_addresses(self._other))
+            self._end_other()
+
+    def _tell_that_it_is_over(self, addresses: Sequence[Address]) -> None:
+        flows.end(addresses)
+        if flows.are_there(addresses):
+            self._close(ending=self._other)
+            time.sleep(_TELLING)
+
+    def _end_other(self) -> None:
+        """In this order: what of it is left when we are killed between two steps carries nothing."""
+        number = self._other.number
+        self._other.end()
+        for family in _families():
+            links.run(routes.removed(_priorities(family), number=number), family=family)
+        self._role, self._stillness = "none", None
+        if self._ruleset:
+            self._close()
+
+    def _end_both(self) -> None:
+        self._role = "none"
+        self._tunnel.end()
+        self._other.end()
+
+    def _make(
+        self, tunnel: Tunnel, gateway: Gateway, key: PrivateKey, grant: Grant, *, keepalive: int
+    ) -> None:
+        if not tunnel.exists():
+            tunnel.create(mtu=_mtu_towards(gateway.endpoint))
+        tunnel.dial(gateway, key, grant, keepalive=keepalive)
+        self._close()
+        links.run([f"link set dev {tunnel.name} up"])
+
+    def _lead_into(self, tunnel: Tunnel) -> None:
+        """Let new flows take this tunnel, and no other: one step for each family."""
+        gone, come = (None if of is None else of.dns for of in (self._gateway, tunnel.gateway))
+        for place in self._places(tunnel):
+            family = place.address.version
+            lines = [routes.taken(place)]
+            if gone != come:
+                lines += routes.resolver_changed(gone, come, family=family)
+            links.run(lines, family=family)
+
+    def _places(self, tunnel: Tunnel) -> list[Place]:
+        return [
+            Place(tunnel.number, tunnel.name, address)
+            for address in _addresses(tunnel)
+            if address.version in _families(tunnel.name)
+        ]
+
+    def _require(self, role: Role) -> Tunnel:
+        if self._role != role:
+            raise InterfaceUnavailable(f"there is no tunnel that is {role}")
+        return self._other
+
+    def _close(self, *, ending: Tunnel | None = None) -> None:
+        """Load the kill switch as everything stands."""
+        tunnels = [self._tunnel] if self._role == "none" else [self._tunnel, self._other]
+        gateways = [self._gateway, self._other.gateway if self._role != "none" else None]
+        openings = Openings(
+            passages=tuple(
+                Passage(tunnel.name, tunnel.grant.address4, tunnel.grant.address6, tunnel is ending)
+                for tunnel in tunnels
+                if tunnel.grant is not None
+            ),
+            gateways=tuple(dict.fromkeys(gateway.endpoint for gateway in gateways if gateway is not None)),
+            control=self._control,
+            lan=self._lan,
+            hold=None if self._until is None else Hold(self._until, os.geteuid(), self._control_within),
+        )
+        self._ruleset = killswitch.ruleset(openings, note=self._note)
+        firewall.load(self._ruleset)
 
     def _look_up_names(self, gateway: Gateway) -> Way | None:
         self._servers = []
         if not self._names or gateway.dns is None:
             return None
-        way = self._resolver.use([str(gateway.dns)], interface=self._interface)
+        way = self._resolver.use([str(gateway.dns)], interface=self.interface)
         if way == "file":
             self._servers = [str(gateway.dns)]
         return way
@@ -125,11 +292,12 @@ def is_shut() -> bool:
 
 
 def require_free(interface: str) -> None:
-    """Raise InterfaceExists if there is an interface of this name that no client of ours made."""
-    if any(link["ifname"] == interface and not _is_ours(link) for link in links.show("link", "show")):
-        raise InterfaceExists(
-            f"there is an interface {interface} already: choose another name with --interface"
-        )
+    """Raise InterfaceExists if an interface has this name, or the second tunnel's, that is not ours."""
+    for link in links.show("link", "show"):
+        if link["ifname"] in _names(interface) and not _is_ours(link):
+            raise InterfaceExists(
+                f"there is an interface {link['ifname']} already: choose another name with --interface"
+            )
 
 
 def clear(*, stay_shut: bool = False, before_opening: Callable[[], None] = lambda: None) -> list[str]:
@@ -141,7 +309,8 @@ def clear(*, stay_shut: bool = False, before_opening: Callable[[], None] = lambd
     arp_ignore = _arp_ignore_before()
     ours = [str(link["ifname"]) for link in links.show("link", "show") if _is_ours(link)]
     steps: list[Callable[[], None]] = [
-        partial(Resolver().restore, interface=ours[0] if ours else None),
+        *(partial(Resolver().leave, interface=name) for name in ours),
+        Resolver().restore,
         *(partial(_remove_routes, family) for family in _families()),
         *(partial(links.run, [f"link delete dev {name}"]) for name in ours),
         before_opening,
@@ -168,11 +337,31 @@ def _is_ours(link: dict[str, Any]) -> bool:
 
 
 def _remove_routes(family: int) -> None:
-    links.run(_routes_removed(family), family=family)
+    links.run(routes.removed(_priorities(family)), family=family)
 
 
-def _routes_removed(family: int) -> list[str]:
-    return routes.removed(int(rule["priority"]) for rule in links.show(f"-{family}", "rule", "show"))
+def _priorities(family: int) -> list[int]:
+    return [int(rule["priority"]) for rule in links.show(f"-{family}", "rule", "show")]
+
+
+def _arrived(place: Place) -> list[str]:
+    """The lines that give a tunnel its address, and keep in it what has that address."""
+    address = place.address
+    # Nobody else has it: while the kernel still looks for one, no route may name it.
+    nodad = " nodad" if address.version == 6 else ""
+    given = f"address replace {address}/{address.max_prefixlen} dev {place.interface}{nodad}"
+    return [given, *routes.kept(place)]
+
+
+def _addresses(tunnel: Tunnel) -> tuple[Address, ...]:
+    return () if tunnel.grant is None else (tunnel.grant.address4, tunnel.grant.address6)
+
+
+def _names(interface: str) -> tuple[str, str]:
+    """Return the names of the two tunnels."""
+    if len(interface) > LONGEST_NAME:
+        raise InvalidConfiguration(f"--interface: a name of at most {LONGEST_NAME} characters")
+    return interface, f"{interface}b"
 
 
 def _arp_ignore_before() -> int | None:

@@ -1,17 +1,22 @@
 """The client's WireGuard interface: made here, with one peer, run by the kernel or by wireguard-go."""
 
+from dataclasses import replace
 from ipaddress import IPv4Network, IPv6Network
 
 from exuvia.client.gateways import Gateway
 from exuvia.client.killswitch import TUNNEL_MARK
+from exuvia.client.state import Grant
 from exuvia.errors import InterfaceUnavailable
 from exuvia.system import links, userspace
 from exuvia.system.interface import WireGuardInterface, index_of, open_interface
-from exuvia.wg.keys import PresharedKey, PrivateKey
+from exuvia.wg.keys import PrivateKey
 from exuvia.wg.peers import Peer, Sighting
 
 ALIAS = "exuvia-client"
 """What marks an interface as made by a client, for as long as it exists."""
+
+KICK = 5
+"""Seconds between the empty packets that make WireGuard try a handshake, until one has happened."""
 
 _EVERYTHING = (IPv4Network("0.0.0.0/0"), IPv6Network("::/0"))
 
@@ -19,44 +24,55 @@ _EVERYTHING = (IPv4Network("0.0.0.0/0"), IPv6Network("::/0"))
 class Tunnel:
     """An interface with one peer: the gateway that it leads to at the moment."""
 
-    def __init__(self, name: str) -> None:
-        self._name = name
+    def __init__(self, name: str, number: int = 0) -> None:
+        self.name = name
+        self.number = number
+        self.grant: Grant | None = None
+        """What it was dialled with: its addresses."""
+        self.gateway: Gateway | None = None
         self._open: WireGuardInterface | None = None
         self._process: userspace.Process | None = None
-        self._dialled: tuple[Peer, Gateway] | None = None
+        self._peer: Peer | None = None
 
     def exists(self) -> bool:
         """Say whether the interface is there, and is the one that was made here."""
-        return self._open is not None and _is_there(self._name, self._open.index)
+        return self._open is not None and _is_there(self.name, self._open.index)
 
     def create(self, *, mtu: int) -> None:
         """Make the interface anew: by the kernel, or by wireguard-go if the kernel knows no WireGuard."""
         self.end()
-        settings = f"link set dev {self._name} alias {ALIAS} mtu {mtu}"
+        settings = f"link set dev {self.name} alias {ALIAS} mtu {mtu}"
         try:
-            links.run([f"link add dev {self._name} type wireguard", settings])
+            links.run([f"link add dev {self.name} type wireguard", settings])
         except InterfaceUnavailable:
-            if _is_there(self._name):
+            if _is_there(self.name):
                 raise
-            self._process = userspace.start(self._name)
+            self._process = userspace.start(self.name)
             links.run([settings])
-        self._open = open_interface(self._name)
+        self._open = open_interface(self.name)
 
-    def dial(self, gateway: Gateway, key: PrivateKey, preshared: PresharedKey, *, keepalive: int) -> None:
+    def dial(self, gateway: Gateway, key: PrivateKey, grant: Grant, *, keepalive: int) -> None:
         """Make the gateway the only peer, with nothing remembered of any before; keepalive in seconds."""
         interface = self._require_open()
         interface.configure(private_key=key, fwmark=TUNNEL_MARK)
-        before = [] if self._dialled is None else [self._dialled[0].public_key]
+        before = [] if self._peer is None else [self._peer.public_key]
         interface.apply(remove=[*before, gateway.public_key])
-        self._dialled = (Peer(gateway.public_key, _EVERYTHING, preshared, keepalive), gateway)
+        self._peer = Peer(gateway.public_key, _EVERYTHING, grant.preshared_key, keepalive)
+        self.gateway, self.grant = gateway, grant
         self._put()
+
+    def kick(self) -> None:
+        """Begin a handshake now, with nothing remembered of one that is pending."""
+        if self._peer is not None:
+            self._require_open().apply(remove=[self._peer.public_key])
+            self._peer = replace(self._peer, persistent_keepalive=KICK)
+            self._put()
 
     def keep_alive(self, seconds: int) -> None:
         """Send an empty packet whenever nothing was sent for so long; never, for 0."""
-        if self._dialled is not None:
-            peer, gateway = self._dialled
-            peer = Peer(peer.public_key, peer.allowed_ips, peer.preshared_key, seconds)
-            self._dialled = (peer, gateway)
+        # What is set is set as a whole, for a moment without allowed IPs: not without need.
+        if self._peer is not None and self._peer.persistent_keepalive != seconds:
+            self._peer = replace(self._peer, persistent_keepalive=seconds)
             self._put()
 
     def look(self) -> Sighting:
@@ -69,22 +85,22 @@ class Tunnel:
         """Remove the interface, if it is there."""
         if self._open is not None:
             if self.exists():
-                links.run([f"link delete dev {self._name}"])
+                links.run([f"link delete dev {self.name}"])
             self._open.close()
             self._open = None
         if self._process is not None:
             self._process.stop()
             self._process = None
-        self._dialled = None
+        self._peer = self.gateway = self.grant = None
 
     def _put(self) -> None:
-        if self._dialled is not None:
-            peer, gateway = self._dialled
-            self._require_open().put_with_endpoint(peer, (gateway.endpoint.address, gateway.endpoint.port))
+        if self._peer is not None and self.gateway is not None:
+            where = self.gateway.endpoint
+            self._require_open().put_with_endpoint(self._peer, (where.address, where.port))
 
     def _require_open(self) -> WireGuardInterface:
         if self._open is None:
-            raise InterfaceUnavailable(f"{self._name} is gone")
+            raise InterfaceUnavailable(f"{self.name} is gone")
         return self._open
 
 

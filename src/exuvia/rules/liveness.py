@@ -47,6 +47,29 @@ class Liveness:
         """Return seconds since the latest handshake was seen, or None if there was none."""
         return None if self._handshake_seen is None else now - self._handshake_seen
 
+    def unanswered(self, *, now: float) -> float:
+        """Return for how many seconds what was sent has gone unanswered; 0 if all was answered."""
+        return 0.0 if self._unanswered_since is None else now - self._unanswered_since
+
     def lost(self, *, now: float) -> bool:
         """Say whether what was sent has gone unanswered for too long."""
-        return self._unanswered_since is not None and now - self._unanswered_since >= PATIENCE
+        return self.unanswered(now=now) >= PATIENCE
+
+
+class Stillness:
+    """How long a tunnel has carried nothing but empty packets; to be looked at every few seconds."""
+
+    def __init__(self, sighting: Sighting, *, now: float) -> None:
+        self._rx, self._tx = sighting.rx, sighting.tx
+        self._since = now
+
+    def see(self, sighting: Sighting, *, now: float) -> None:
+        """Note what the interface shows now."""
+        received, sent = sighting.rx - self._rx, sighting.tx - self._tx
+        if received not in (0, KEEPALIVE_LENGTH) or sent not in (0, KEEPALIVE_LENGTH):
+            self._since = now
+        self._rx, self._tx = sighting.rx, sighting.tx
+
+    def lasts(self, *, now: float) -> float:
+        """Return for how many seconds that has been so."""
+        return now - self._since

@@ -63,12 +63,14 @@ class Resolver:
             self._replace(_MARKER + "".join(f"nameserver {server}\n" for server in servers).encode())
         return way
 
-    def restore(self, *, interface: str | None = None) -> None:
-        """Put back what was there before use(), whichever process used it; nothing if none did."""
-        way = self.way()
-        if way == "resolved" and interface is not None:
+    def leave(self, *, interface: str) -> None:
+        """Ask nobody through this interface any more, where each interface has servers of its own."""
+        if self.way() == "resolved":
             _succeeds("resolvectl", "revert", interface)
-        elif way == "resolvconf":
+
+    def restore(self) -> None:
+        """Put back what was there before use(), whichever process used it; nothing if none did."""
+        if self.way() == "resolvconf":
             _succeeds("resolvconf", "-f", "-d", _RECORD) or _succeeds("resolvconf", "-d", _RECORD)
         before = files.read(self.saved)
         if before is None:
