@@ -19,6 +19,7 @@ from collections.abc import Callable
 
 from bench.fleet import Fleet, print_table, run, strangers
 from exuvia.rules.purge import Watch
+from exuvia.system import process
 from exuvia.system.interface import WireGuardInterface, open_interface
 from exuvia.wg.keys import PublicKey
 from exuvia.wg.peers import Sighting, TunnelPeer
@@ -65,9 +66,11 @@ def one_round(purge: Purge) -> tuple[int, int, int, str]:
         fleet.prepare(time.time() + 1)
         reconnecting = _Reconnecting(fleet)
         time.sleep(0.2)
+        process.go_first()  # as the gateway does
         began = time.perf_counter()
         purge(interface, watch, table)
         took = time.perf_counter() - began
+        process.take_turns()
         completed = reconnecting.result()
         return *_count(interface, table, fleet, completed), f"{took:.2f}"
     finally:

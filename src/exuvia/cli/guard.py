@@ -8,6 +8,7 @@ import click
 from exuvia.cli.options import config_file, option
 from exuvia.errors import InvalidConfiguration
 from exuvia.gateway.guard import watch_once, watch_over
+from exuvia.system import process
 from exuvia.system.interface import open_interface
 from exuvia.wg.conf import keys_with_endpoint
 
@@ -36,6 +37,7 @@ def command(interface: str, config: Path | None, once: bool) -> None:
     Left alone are peers that this side sends keepalives to, and peers whose endpoint was
     configured. Needs root, or CAP_NET_ADMIN.
     """
+    process.go_first()  # a peer that comes back between being read and being purged loses its new session
     if not once:
         watch_over(lambda: open_interface(interface), lambda: _configured(interface, config), tell=click.echo)
         return

@@ -41,6 +41,8 @@ def run(settings: Settings) -> None:
     for warning in hygiene.keep_to_itself():
         say(f"warning: {warning}")
     token = _token(settings.token_file)
+    # A peer that comes back between being read and being purged loses its new session.
+    process.go_first()
     process.keep_only(Capability)
     with NetworkProcess(settings.words(), token) as network:
         gateway = Gateway(settings, network)

@@ -39,6 +39,7 @@ def main() -> None:
 
 def run(words: list[str]) -> None:
     """Give up everything, then talk."""
+    process.take_turns()
     told = dict(word.split("=", 1) for word in words)
     settings = Settings.from_words(words)
     incoming, outgoing = _pipes()

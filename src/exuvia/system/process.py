@@ -4,6 +4,7 @@ What a process may do and what may be seen of it: capabilities, identity, memory
 By prctl(2), capset(2) and mlockall(2); numbers are those of the kernel's include/uapi/linux.
 """
 
+import contextlib
 import ctypes
 import os
 import resource
@@ -16,6 +17,7 @@ from exuvia.errors import NotPermitted
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS, _PR_CAP_AMBIENT = 1, 4, 38, 47
 _PR_CAP_AMBIENT_CLEAR_ALL = 4
 _MCL_CURRENT, _MCL_FUTURE, _MCL_ONFAULT = 1, 2, 4
+_FIRST = -10
 _CAPABILITY_VERSION = 0x20080522
 _STATUS = Path("/proc/self/status")
 _SETS = ("CapInh", "CapPrm", "CapEff", "CapAmb")
@@ -47,6 +49,18 @@ def lock_memory() -> bool:
     except (OSError, ValueError):
         return False
     return True
+
+
+def go_first() -> None:
+    """Be preferred to other processes, if this one may ask for it (setpriority(2))."""
+    with contextlib.suppress(PermissionError):
+        os.setpriority(os.PRIO_PROCESS, 0, _FIRST)
+
+
+def take_turns() -> None:
+    """Be like other processes again, if whoever started us goes first."""
+    if os.getpriority(os.PRIO_PROCESS, 0) < 0:
+        os.setpriority(os.PRIO_PROCESS, 0, 0)
 
 
 def end_with_parent(signal_number: int) -> None:
