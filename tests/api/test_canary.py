@@ -8,7 +8,7 @@ import sqlite3
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from control_plane import Server, honest_key, server_in, spellings
+from control_plane import Server, fresh_key, honest_key, server_in, spellings
 from database_files import Remains, locked
 
 HOME = "127.66.77.88"
@@ -46,6 +46,12 @@ def live(server: Server, number: str, gateway: str) -> list[str]:
     answers += [from_home(server, "GET", "/v1/device", device.token) for device in made]
     answers += [from_home(server, "DELETE", "/v1/device", made[1].token)]
     answers += [from_home(server, "GET", "/v1/device", made[1].token)]
+    rotations = [fresh_key() for _ in range(2)]
+    answers += [
+        from_home(server, method, f"/v1/device/keys/{key}{what}", made[0].token)
+        for key in (*(key.path() for key in rotations), keys[0])
+        for method, what in (("PUT", ""), ("POST", "/confirm"), ("PUT", "?x=1"), ("DELETE", ""))
+    ]
     hello = f'{{"public_key": "{keys[2]}", "lasting": true}}'
     answers += [from_home(server, "PUT", "/v1/gateway", gateway, hello)]
     answers += [from_home(server, "GET", f"/v1/feed?epoch={made[0].epoch}&revision=999", gateway)]
@@ -54,9 +60,8 @@ def live(server: Server, number: str, gateway: str) -> list[str]:
     nonsense_from_home(server, f"GET /{number} HTTP/1.1\r\nAuth{made[0].token}\r\n\r\n".encode())
     nonsense_from_home(server, f"POST /v1/devices HTTP/1.1\r\nAuthorization: Bearer {number}\r\n".encode())
     assert {200, 204, 401, 409, 422, 503} <= set(answers)
-    return [
-        text for device in made for text in (device.token, device.preshared_key, *device.addresses)
-    ] + keys
+    told = [text for device in made for text in (device.token, device.preshared_key, *device.addresses)]
+    return [*told, *keys, *(text for key in rotations for text in (key.text(), key.path()))]
 
 
 def test_p15_nothing_private_is_in_any_log(tmp_path: Path) -> None:

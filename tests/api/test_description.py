@@ -14,7 +14,7 @@ OPERATOR = "o" * 40
 DOCUMENT = Path(__file__).parents[2] / "docs/api.md"
 PARTS = {
     "account": "^/v1/(devices|gateways)",
-    "device": "^/v1/(device|gateways)$",
+    "device": "^/v1/(device$|device/keys/|gateways$)",
     "gateway": "^/v1/gateway",
     "operator": "^/(v1/admin|metrics|healthz|openapi)",
 }

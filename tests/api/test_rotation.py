@@ -388,6 +388,40 @@ async def test_p6_a_wrong_clock_retires_no_next_key(times: Time, tmp_path: Path,
         assert await owner.standings() == {"current": owner.first.text()}
 
 
+async def test_item_22_a_key_is_applied_when_every_live_gateway_has_it(plane: Plane) -> None:
+    """A client that waits for the revision of its answer switches to a key that gateways know."""
+    gateways = {name: await plane.gateway(name) for name in ("se1", "fr1")}
+    owner = await Owner.of(plane)
+    granted = await owner.put(fresh_key())
+    asked = f"/v1/applied?epoch={granted.epoch}&revision={granted.revision}"
+    found = []
+    for name, gateway in gateways.items():
+        plane.inner.control.fleet.tell(name, granted.revision)
+        found.append((await plane.ask("GET", asked, bearer=owner.made.token)).json["applied"])
+        body = {"epoch": granted.epoch, "revision": granted.revision}
+        assert (await plane.ask("PUT", "/v1/gateway/applied", bearer=gateway, body=body)).status == 204
+    found.append((await plane.ask("GET", asked, bearer=owner.made.token)).json["applied"])
+
+    assert found == [False, False, True]
+
+
+async def test_a_restored_backup_between_two_steps(tmp_path: Path) -> None:
+    """Under a new epoch no key is known; whichever of its keys the device registers is its current one."""
+    path = tmp_path / "x.db"
+    async with plane_at(path) as plane:
+        owner, new = await Owner.of(plane), fresh_key()
+        await owner.put(new)
+    async with plane_at(path, new_epoch=True) as plane:
+        owner.plane = plane
+        assert await owner.standings() == {}
+        assert await owner.confirm(new) == 404
+        assert await owner.delete(owner.first) == 204
+        granted = await owner.put(new)
+        assert granted.epoch != owner.made.epoch
+        assert await owner.standings() == {"current": new.text()}
+        assert await owner.confirm(new) == 204
+
+
 async def test_p8_a_revocation_takes_retired_keys_too_and_at_once(plane: Plane) -> None:
     """Logged out, deleted, suspended or cancelled in the midst of a rotation: nothing of it is left."""
     for how in ("log out", "delete", "suspend", "cancel"):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from control_plane import Answer, Server, honest_key, server_in
+from control_plane import Answer, Server, fresh_key, honest_key, server_in
 from database_files import assert_consistent, locked
 
 
@@ -42,6 +42,9 @@ def test_while_another_process_holds_the_lock(server: Server) -> None:
     with locked(server.path):
         assert_refused(attempt(server, number))
         assert_refused(server.ask("DELETE", "/v1/device", bearer=device.token))
+        for method, what in (("PUT", ""), ("POST", "/confirm"), ("DELETE", "")):
+            path = f"/v1/device/keys/{fresh_key().path()}{what}"
+            assert_refused(server.ask(method, path, bearer=device.token))
         hello = {"public_key": honest_key(), "lasting": False}
         assert_refused(server.ask("PUT", "/v1/gateway", bearer=gateway, body=hello))
         assert server.ask("GET", "/v1/device", bearer=device.token).status == 200

@@ -111,3 +111,43 @@ def test_a_database_of_a_newer_version_is_refused() -> None:
     with pytest.raises(InvalidConfiguration, match="newer"):
         migrate(connection, steps[:1])
     connection.close()
+
+
+@pytest.mark.parametrize(
+    ("standings", "allowed"),
+    [
+        (["current"], True),
+        (["current", "next"], True),
+        (["current", "old"], True),
+        (["current", "next", "retired", "retired"], True),
+        (["current", "current"], False),
+        (["next", "next"], False),
+        (["current", "next", "old"], False),
+        (["used"], False),
+    ],
+)
+def test_the_database_itself_refuses_a_third_key(standings: list[str], allowed: bool) -> None:
+    """A device has a current key and one beside it; retired ones wait in any number."""
+    connection = sqlite3.connect(":memory:", isolation_level=None)
+    migrate(connection, migrations())
+    try:
+        for n, standing in enumerate(standings):
+            due = 7 if standing in ("next", "old") else None
+            parts = [bytes([n]) * 32, b"a" * 16, b"d" * 16, bytes([n]) * 4, bytes([n]) * 16, b"p" * 32]
+            connection.execute("INSERT INTO key VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (*parts, standing, due))
+        assert allowed
+    except sqlite3.IntegrityError:
+        assert not allowed
+    finally:
+        connection.close()
+
+
+@pytest.mark.parametrize(("standing", "due"), [("current", 7), ("retired", 7), ("next", None), ("old", None)])
+def test_an_hour_is_stored_only_while_a_key_is_due(standing: str, due: int | None) -> None:
+    """Nothing tells when a device rotated, once it has."""
+    connection = sqlite3.connect(":memory:", isolation_level=None)
+    migrate(connection, migrations())
+    parts = [b"k" * 32, b"a" * 16, b"d" * 16, b"4444", b"6" * 16, b"p" * 32]
+    with pytest.raises(sqlite3.IntegrityError):
+        connection.execute("INSERT INTO key VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (*parts, standing, due))
+    connection.close()

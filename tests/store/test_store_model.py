@@ -15,9 +15,19 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, multiple, rule
 
 from control_plane import fresh_key
-from exuvia.errors import AddressPoolExhausted, DeviceLimitReached, KeyRefused, NotFound, UnknownCredential
+from exuvia.errors import (
+    AccountInactive,
+    AddressPoolExhausted,
+    DeviceLimitReached,
+    ExuviaError,
+    KeyRefused,
+    NotFound,
+    UnknownCredential,
+)
 from exuvia.rules.expiry import rested_before
-from exuvia.store import accounts, devices, peers, store
+from exuvia.rules.overlap import Event, Standing, decide, due_hour
+from exuvia.store import accounts, devices, peers, rotation, store
+from exuvia.store.credentials import DeviceCredential
 from exuvia.store.registration import Registered, Registration, register
 from exuvia.store.store import Store, Wanted
 from exuvia.store.together import register_all
@@ -32,6 +42,29 @@ TODAY = "2026-11-22"
 
 
 @dataclass
+class Device:
+    """A device as the model has it."""
+
+    secret: bytes
+    keys: dict[bytes, Standing] = field(default_factory=dict)
+    """Retired ones too, as long as they wait."""
+    due: dict[bytes, int] = field(default_factory=dict)
+
+    @property
+    def living(self) -> list[bytes]:
+        """Its keys, but for retired ones."""
+        return [key for key, standing in self.keys.items() if standing != "retired"]
+
+    def become(self, becomes: dict[bytes, Standing], hour: int) -> None:
+        """Let keys stand otherwise."""
+        for key, standing in becomes.items():
+            self.keys[key] = standing
+            self.due.pop(key, None)
+            if (due := due_hour(standing, wall=hour * 3600.0)) is not None:
+                self.due[key] = due
+
+
+@dataclass
 class Account:
     """An account as the model has it."""
 
@@ -40,16 +73,20 @@ class Account:
     limit: int
     expires: str | None
     suspended: bool = False
-    devices: dict[bytes, PublicKey | None] = field(default_factory=dict)
+    devices: dict[bytes, Device] = field(default_factory=dict)
 
     @property
     def acts(self) -> bool:
         """Whether it may do anything today."""
         return not self.suspended and (self.expires is None or self.expires >= TODAY)
 
+    def has(self, key: bytes) -> bool:
+        """Whether one of its devices has this key."""
+        return any(key in device.living for device in self.devices.values())
+
 
 class StoreMachine(RuleBasedStateMachine):
-    """Registers, deletes, suspends, expires, sleeps and restarts, and compares."""
+    """Registers, rotates, deletes, suspends, expires, sleeps and restarts, and compares."""
 
     numbers: Bundle[bytes] = Bundle("numbers")
     keys: Bundle[PublicKey] = Bundle("keys")
@@ -104,11 +141,13 @@ class StoreMachine(RuleBasedStateMachine):
         """Ask a question."""
         return self.loop.run_until_complete(self.store.reader.run(question))
 
-    def lose(self, key: PublicKey | None) -> None:
-        """Take a key out of the model; its addresses rest."""
-        if key is not None:
+    def lose(self, device: Device, keys: list[bytes]) -> None:
+        """Take keys of a device out of the model; their addresses rest."""
+        for key in keys:
             peer = self.table.pop(key)
             self.resting |= {peer[32:36]: self.hour, peer[36:52]: self.hour}
+            device.keys.pop(key)
+            device.due.pop(key, None)
 
     def done(self) -> None:
         """Note what the table has become."""
@@ -139,35 +178,44 @@ class StoreMachine(RuleBasedStateMachine):
             assert account is None or not account.acts
         except DeviceLimitReached:
             assert account is not None
-            assert len([k for k in account.devices.values() if k]) == account.limit
-            assert key not in account.devices.values()
+            assert len([d for d in account.devices.values() if d.keys]) == account.limit
+            assert not account.has(key)
         except KeyRefused:
             assert account is not None
             assert key in self.table
-            assert key not in account.devices.values()
+            assert not account.has(key)
         except AddressPoolExhausted:
-            busy = {peer[32:36] for peer in self.table.values()} | {a for a in self.resting if len(a) == 4}
-            assert len(busy) >= USABLE - 3
+            self.assert_nearly_full()
         else:
             assert account is not None
-            self._note_registration(account, made, key)
+            self._note_registration(account, made, wish)
             return key
         return multiple()
 
-    def _note_registration(self, account: Account, made: Registered, key: PublicKey) -> None:
+    def assert_nearly_full(self) -> None:
+        """Check that a draw can have found no address."""
+        busy = {peer[32:36] for peer in self.table.values()} | {a for a in self.resting if len(a) == 4}
+        assert len(busy) >= USABLE - 3
+
+    def _note_registration(self, account: Account, made: Registered, wish: Registration) -> None:
         assert account.acts
-        if key in account.devices.values():
-            assert account.devices[made.device_id] == key
+        key = wish.public_key
+        if account.has(key):
+            assert key in account.devices[made.device_id].living
             assert made.peer == self.table[key]
+            account.devices[made.device_id].secret = wish.secret_hash
             return
-        assert key not in self.table
-        taken = {part for peer in self.table.values() for part in (peer[32:36], peer[36:52])}
-        assert not {made.peer[32:36], made.peer[36:52]} & (taken | set(self.resting))
         if len(account.devices) >= account.limit:
             self._drop_one_without_key(account)
-        account.devices[made.device_id] = key
-        self.table[key] = made.peer
-        assert made.revision == self.revision
+        account.devices[made.device_id] = Device(wish.secret_hash, {key: "current"})
+        self._note_peer(made.peer, made.revision)
+
+    def _note_peer(self, peer: TunnelPeer, revision: int) -> None:
+        assert peer.public_key not in self.table
+        taken = {part for other in self.table.values() for part in (other[32:36], other[36:52])}
+        assert not {peer[32:36], peer[36:52]} & (taken | set(self.resting))
+        self.table[peer.public_key] = peer
+        assert revision == self.revision
         self.done()
 
     def _drop_one_without_key(self, account: Account) -> None:
@@ -176,7 +224,77 @@ class StoreMachine(RuleBasedStateMachine):
             for device in self.read(partial(devices.of_account, number_hash=account.number_hash, today=TODAY))
         }
         (dropped,) = set(account.devices) - left
-        assert account.devices.pop(dropped) is None
+        assert account.devices.pop(dropped).keys == {}
+
+    @rule(
+        target=keys,
+        number=numbers,
+        event=st.sampled_from([Event.PUT, Event.CONFIRM, Event.DELETE]),
+        key=st.one_of(st.builds(fresh_key), keys),
+        data=st.data(),
+    )
+    def rotate(self, number: bytes, event: Event, key: PublicKey, data: st.DataObject) -> Any:
+        """A device registers, confirms or retires a key: its own, a new one, or somebody else's."""
+        account = self.accounts.get(number)
+        if account is None or not account.devices:
+            return multiple()
+        id = data.draw(st.sampled_from(sorted(account.devices)))
+        device = account.devices[id]
+        key = data.draw(st.sampled_from([key, *map(PublicKey, device.keys)]))
+        credential = DeviceCredential(account.id, id, device.secret)
+        wish = rotation.Wish(credential, key, TODAY, self.hour * 3600.0)
+        try:
+            done = self.write(self._operation(event, wish))
+        except AccountInactive:
+            assert not account.acts
+        except AddressPoolExhausted:
+            self.assert_nearly_full()
+        except ExuviaError as error:
+            self._check_refusal(error, event, device, key)
+        else:
+            assert account.acts
+            becomes = decide(event, device.keys, key)
+            device.become(becomes, self.hour)
+            if event is Event.PUT and becomes:
+                self._note_peer(done.peer, done.revision)
+            if event is Event.PUT:
+                assert done.peer == self.table[key]
+            return key
+        return multiple()
+
+    def _operation(self, event: Event, wish: rotation.Wish) -> Any:
+        if event is Event.PUT:
+            return partial(rotation.put, wish=wish, pools=self.store.pools, bits=entropy.bits, next_batch=1)
+        return partial(rotation.confirm if event is Event.CONFIRM else rotation.retire, wish=wish)
+
+    def _check_refusal(self, error: ExuviaError, event: Event, device: Device, key: PublicKey) -> None:
+        """Check that it is refused by the table, or that the key is somebody else's."""
+        try:
+            decide(event, device.keys, key)
+        except ExuviaError as expected:
+            assert type(error) is type(expected)
+        else:
+            assert isinstance(error, KeyRefused) and key in self.table and key not in device.keys
+
+    @rule()
+    def retire_due(self) -> None:
+        """Whatever is due is retired."""
+        self.write(partial(rotation.retire_due, hour=self.hour))
+        for device in self.everybodys_devices():
+            due = [key for key, hour in device.due.items() if hour <= self.hour]
+            device.become(dict.fromkeys(due, "retired"), self.hour)
+
+    @rule()
+    def remove_retired(self) -> None:
+        """A batch of retired keys goes."""
+        self.write(partial(rotation.remove_retired, hour=self.hour))
+        for device in self.everybodys_devices():
+            self.lose(device, [key for key in device.keys if key not in device.living])
+        self.done()
+
+    def everybodys_devices(self) -> list[Device]:
+        """Return all devices."""
+        return [device for account in self.accounts.values() for device in account.devices.values()]
 
     @rule(number=numbers, data=st.data())
     def delete(self, number: bytes, data: st.DataObject) -> None:
@@ -194,7 +312,8 @@ class StoreMachine(RuleBasedStateMachine):
             assert account is not None and id not in account.devices
         else:
             assert account is not None
-            self.lose(account.devices.pop(id))
+            device = account.devices.pop(id)
+            self.lose(device, list(device.keys))
             self.done()
 
     @rule(number=numbers)
@@ -203,9 +322,8 @@ class StoreMachine(RuleBasedStateMachine):
         if account := self.accounts.get(number):
             self.write(partial(accounts.suspend, id=account.id, hour=self.hour))
             account.suspended = True
-            for id, key in account.devices.items():
-                self.lose(key)
-                account.devices[id] = None
+            for device in account.devices.values():
+                self.lose(device, list(device.keys))
             self.done()
 
     @rule(number=numbers)
@@ -220,8 +338,8 @@ class StoreMachine(RuleBasedStateMachine):
         """An account is cancelled."""
         if account := self.accounts.pop(number, None):
             self.write(partial(accounts.cancel, id=account.id, hour=self.hour))
-            for key in account.devices.values():
-                self.lose(key)
+            for device in account.devices.values():
+                self.lose(device, list(device.keys))
             self.done()
 
     @rule(hours=st.integers(1, 30))
@@ -255,6 +373,20 @@ class StoreMachine(RuleBasedStateMachine):
         assert found.at.revision == self.revision
         assert stored == sorted(self.table.values())
         assert self.followed == self.table
+
+    @invariant()
+    def keys_stand_as_they_should(self) -> None:
+        """Each device has the keys that the model has, and they are due when it says so."""
+        query = "SELECT account_id, device_id, public_key, standing, due_hour FROM key"
+        found = self.read(lambda connection: connection.execute(query).fetchall())
+        expected = [
+            (account.id, id, key, standing, device.due.get(key))
+            for account in self.accounts.values()
+            for id, device in account.devices.items()
+            for key, standing in device.keys.items()
+        ]
+
+        assert sorted(found) == sorted(expected)
 
     @invariant()
     def whoever_was_away_can_follow(self) -> None:

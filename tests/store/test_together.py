@@ -134,7 +134,15 @@ def test_what_is_stored_is_what_was_answered(connection: sqlite3.Connection) -> 
     assert len(answers) == 5
     assert devices == [(b"B" * 16, made.device_id, made.name, asked.secret_hash) for made, asked in expected]
     assert keys == [
-        (made.peer[:32], b"B" * 16, made.device_id, made.peer[32:36], made.peer[36:52], made.peer[52:], *AS_MADE)
+        (
+            made.peer[:32],
+            b"B" * 16,
+            made.device_id,
+            made.peer[32:36],
+            made.peer[36:52],
+            made.peer[52:],
+            *AS_MADE,
+        )
         for made, _ in expected
     ]
     assert changes == [(revision, answer.peer[:32]) for revision, answer in enumerate(answers, 1)]

@@ -83,6 +83,22 @@ async def test_what_waits_is_committed_together(bench: Bench) -> None:
     assert [(c.after, c.revision, len(c.put)) for c in bench.commits] == [(0, 100, 100)]
 
 
+async def test_what_runs_apart_has_a_commit_of_its_own(bench: Bench) -> None:
+    """Whatever waits before and after it, gateways are told of it by itself, and in its turn."""
+    go_on = await bench.blocked()
+    asked = [bench.writer.run, bench.writer.run, bench.writer.run_apart, bench.writer.run, bench.writer.run]
+    waiting = [asyncio.ensure_future(run(lambda t, n=n: t.put(peer(n)))) for n, run in enumerate(asked, 1)]
+    await asyncio.sleep(0)
+    go_on.set()
+    await asyncio.gather(*waiting)
+
+    assert [commit.put for commit in bench.commits] == [
+        [peer(1), peer(2)],
+        [peer(3)],
+        [peer(4), peer(5)],
+    ]
+
+
 async def test_a_refusal_leaves_its_group_alone(bench: Bench) -> None:
     """Whoever is refused is told; the others are done, in the same commit."""
 
