@@ -4,19 +4,23 @@ import asyncio
 import os
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
-from exuvia.client.talk import Asked, Listener, Status, ask
+from exuvia.client.talk import Listener, Progress, Question, Status, ask, follow
 from exuvia.errors import AlreadyRunning
 
 
-async def answer(asked: Asked) -> Status:
+async def answer(question: Question) -> AsyncGenerator[Status | Progress, None]:
     """Answer as a connected client would."""
-    return Status("connected", device="quiet heron", reason=asked)
+    if question.asked == "interval":
+        yield Progress(f"every {question.days} days")
+        yield Progress("that is all", done=True)
+    else:
+        yield Status("connected", device="quiet heron", reason=question.asked)
 
 
 async def test_a_question_is_answered(tmp_path: Path) -> None:
@@ -28,6 +32,17 @@ async def test_a_question_is_answered(tmp_path: Path) -> None:
 
     assert ask(path, "status") is None
     assert not path.exists()
+
+
+async def test_what_takes_its_time_is_told_bit_by_bit(tmp_path: Path) -> None:
+    """Whoever asks for something hears everything that is said of it; nothing if nobody is there."""
+    path = tmp_path / "control"
+    async with Listener(path, answer):
+        told = await asyncio.to_thread(lambda: list(follow(path, Question("interval", 3))))
+    assert [progress.said for progress in told] == ["every 3 days", "that is all"]
+    assert [progress.done for progress in told] == [False, True]
+
+    assert list(follow(path, Question("interval", 3))) == []
 
 
 async def test_a_long_path(tmp_path: Path) -> None:
@@ -66,9 +81,9 @@ async def test_everybody_hears_of_the_end(tmp_path: Path) -> None:
     """Whoever waits for the client to go down is answered before it is gone."""
     gone = asyncio.Event()
 
-    async def down(asked: Asked) -> Status:
+    async def down(question: Question) -> AsyncGenerator[Status | Progress, None]:
         await gone.wait()
-        return Status("down")
+        yield Status("down")
 
     async with Listener(tmp_path / "control", down):
         asking = asyncio.create_task(asyncio.to_thread(ask, tmp_path / "control", "down"))

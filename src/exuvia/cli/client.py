@@ -4,9 +4,11 @@ import asyncio
 import os
 import re
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from types import TracebackType
+from typing import IO, Self
 
 import click
 import msgspec
@@ -14,10 +16,13 @@ import msgspec
 from exuvia.cli.options import config_file, option
 from exuvia.client import down as ending
 from exuvia.client import login as logging_in
-from exuvia.client.daemon import Daemon, Wishes
+from exuvia.client import offline
+from exuvia.client.daemon import Daemon
+from exuvia.client.session import Wishes
 from exuvia.client.state import StateFolder
-from exuvia.client.talk import Status
-from exuvia.errors import InvalidConfiguration
+from exuvia.client.talk import Progress, Question, Status, follow
+from exuvia.errors import InvalidConfiguration, Unavailable
+from exuvia.rules.schedule import LONGEST, SHORTEST
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
 
@@ -92,6 +97,17 @@ def login(folder: StateFolder, control: str, account_file: IO[str] | None, ca_fi
     show_default=True,
     help="What becomes of the kill switch if the device was removed or its account is not active.",
 )
+@option(
+    "--on-connect", is_flag=True, help="Change the key before connecting, beside the usual changes of it."
+)
+@option(
+    "--drain",
+    type=click.IntRange(0, 600),
+    default=600,
+    show_default=True,
+    metavar="SECONDS",
+    help="After a change of keys let connections that began before it go on for so long; 0 ends them.",
+)
 @click.pass_obj
 def up(
     folder: StateFolder,
@@ -101,6 +117,8 @@ def up(
     dns: str,
     keepalive: int,
     kill_switch_on_revoke: str,
+    on_connect: bool,
+    drain: int,
 ) -> None:
     """
     Connect, and stay connected until `exuvia client down`, SIGTERM or Ctrl-C.
@@ -108,11 +126,22 @@ def up(
     Runs in the foreground. From before the tunnel is up until after it is gone, nothing leaves
     this machine outside it: not to the local network, unless --allow-lan is given, and not if
     this program is killed. Then `up` connects again, and `down` opens what is closed.
+
+    The device's key and tunnel addresses are changed every few days (see `interval`) without
+    interrupting anything: a second tunnel is up before the first one goes.
     """
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,14}", interface):
-        raise InvalidConfiguration("an interface's name has up to 15 letters, digits, - and _")
-    lift = kill_switch_on_revoke == "lift"
-    wishes = Wishes(gateway, interface, allow_lan, dns == "auto", keepalive, open_if_refused=lift)
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,13}", interface):
+        raise InvalidConfiguration("the interface's name may have up to 14 letters, digits, - and _")
+    wishes = Wishes(
+        gateway,
+        interface,
+        allow_lan,
+        dns == "auto",
+        keepalive,
+        open_if_refused=kill_switch_on_revoke == "lift",
+        on_connect=on_connect,
+        drain=drain,
+    )
     with ending.alone(folder):
         asyncio.run(Daemon(folder, wishes, say=click.echo).run())
 
@@ -127,6 +156,34 @@ def down(folder: StateFolder) -> None:
     switch last.
     """
     click.echo("down" if ending.take_down(folder) else "it was not up")
+
+
+@command.command()
+@click.pass_obj
+def rotate(folder: StateFolder) -> None:
+    """
+    Change this device's key and tunnel addresses now.
+
+    While the client is up nothing is interrupted: what is new uses the new key, and connections
+    that began before go on for a while. While it is down the next `up` uses the new key.
+    """
+    with _Patience() as patience:
+        outcome = None
+        for progress in follow(folder.socket, Question("rotate")) if folder.folder.is_dir() else ():
+            outcome = patience.tell(progress)
+        if outcome is None:
+            asyncio.run(offline.rotate(folder, tell=patience.tell))
+
+
+@command.command()
+@click.argument("days", type=click.IntRange(SHORTEST, LONGEST))
+@click.pass_obj
+def interval(folder: StateFolder, days: int) -> None:
+    """Change this device's key every so many DAYS, 1 to 30, from now on."""
+    told = list(follow(folder.socket, Question("interval", days))) if folder.folder.is_dir() else []
+    if told and told[-1].failed:
+        raise Unavailable(told[-1].said)
+    click.echo(told[-1].said if told else asyncio.run(offline.set_interval(folder, days)))
 
 
 @command.command()
@@ -194,3 +251,52 @@ def _told(status: Status) -> Iterator[str]:
         yield f"this device is called {status.device}"
     if status.handshake_age is not None:
         yield f"latest handshake {status.handshake_age} s ago"
+    if status.draining is not None:
+        yield f"connections that began before the last change of keys may go on for {status.draining} s"
+    elif status.phase not in (None, "settled"):
+        yield f"a change of keys is under way: {status.phase}"
+    if status.next_change is not None:
+        yield f"the key is changed {_in_time(status.next_change)}"
+
+
+def _in_time(seconds: int) -> str:
+    days, hours, minutes = seconds // 86_400, seconds // 3_600, seconds // 60
+    for number, unit in ((days, "day"), (hours, "hour"), (minutes, "minute")):
+        if number:
+            return f"in {number} {unit}{'s' * (number > 1)}"
+    return "now"
+
+
+class _Patience:
+    """Says how something goes once it takes longer than people like to wait."""
+
+    SHORT = 2.0
+
+    def __init__(self) -> None:
+        self._latest = ""
+        self._timer = threading.Timer(self.SHORT, self._speak)
+        self._speaking = False
+
+    def __enter__(self) -> Self:
+        self._timer.daemon = True
+        self._timer.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._timer.cancel()
+
+    def tell(self, progress: Progress) -> Progress:
+        """Take note of how far it has come; say the outcome, or raise it."""
+        if progress.failed:
+            raise Unavailable(progress.said)
+        self._latest = progress.said
+        if progress.done or self._speaking:
+            click.echo(progress.said)
+        return progress
+
+    def _speak(self) -> None:
+        self._speaking = True
+        if self._latest:
+            click.echo(self._latest)

@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 from exuvia.client import network
+from exuvia.client.keeping import Keeper
 from exuvia.client.state import StateFolder
 from exuvia.client.talk import Status, ask
 from exuvia.errors import AlreadyRunning, InterfaceUnavailable, NotPermitted, StateUnreadable
-from exuvia.system import sockets
+from exuvia.system import clock, entropy, sockets
 
 T = TypeVar("T")
 
@@ -51,10 +52,16 @@ def status(folder: StateFolder) -> Status:
         state = folder.load()
     except StateUnreadable as error:
         state, reason = None, str(error)
-    device = None if state is None or state.device is None else state.device.name
-    if shut:
-        return Status("closed", device, kill_switch=True, reason=reason)
-    return Status("logged out" if device is None else "down", device, kill_switch=shut, reason=reason)
+    if state is None or state.device is None:
+        return Status("closed" if shut else "logged out", kill_switch=shut, reason=reason)
+    return Status(
+        "closed" if shut else "down",
+        state.device.name,
+        kill_switch=shut,
+        reason=reason,
+        phase=state.phase,
+        next_change=int(Keeper(folder, clock=clock, entropy=entropy).left()),
+    )
 
 
 @contextlib.contextmanager

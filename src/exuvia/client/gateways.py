@@ -108,6 +108,8 @@ class Known:
 
 async def addresses_of(host: str, port: int) -> tuple[Address, ...]:
     """Return the addresses of a host, best first; ControlPlaneUnreachable if it has none."""
+    if _is_address(host):
+        return (ip_address(host),)
     try:
         async with asyncio.timeout(_LOOKING_UP):
             found = await sockets.look_up(host, port)

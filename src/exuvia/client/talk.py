@@ -1,7 +1,8 @@
 """
 What the commands and the running client say to each other, over a socket in the state folder.
 
-One line of JSON each way. The folder is its owner's only, and so is whoever can ask.
+One line of JSON each way, and more than one back where something takes its time. The folder is its
+owner's only, and so is whoever can ask.
 """
 
 import asyncio
@@ -9,7 +10,7 @@ import contextlib
 import os
 import socket
 import struct
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
@@ -17,8 +18,10 @@ from typing import Literal, Self
 import msgspec
 
 from exuvia.errors import AlreadyRunning
+from exuvia.rules.rotation import Phase
+from exuvia.rules.schedule import USUAL
 
-Asked = Literal["status", "down"]
+Asked = Literal["status", "down", "rotate", "interval"]
 Condition = Literal["connecting", "connected", "refused", "closed", "down", "logged out"]
 """
 `closed`: no client runs, but the kill switch of one that was killed still stands.
@@ -27,12 +30,24 @@ Condition = Literal["connecting", "connected", "refused", "closed", "down", "log
 
 _LONGEST_LINE = 64 * 1024
 _ASKING = 5.0
+_WORKING = 120.0
+"""Seconds that a client may take from one word to the next while it does what it was asked for."""
 
 
 class Question(msgspec.Struct, frozen=True):
     """What a command wants."""
 
     asked: Asked
+    days: int = USUAL
+    """The interval that is asked for."""
+
+
+class Progress(msgspec.Struct, frozen=True):
+    """How far what was asked for has come."""
+
+    said: str
+    done: bool = False
+    failed: bool = False
 
 
 class Status(msgspec.Struct, frozen=True):
@@ -48,12 +63,21 @@ class Status(msgspec.Struct, frozen=True):
     kill_switch: bool | None = None
     """Whether it stands; None if this process may not know."""
     reason: str | None = None
+    phase: Phase | None = None
+    """Where the device's key is in its life."""
+    next_change: int | None = None
+    """Seconds until the key is changed."""
+    draining: int | None = None
+    """Seconds for which connections that began before the last change may go on."""
 
 
 class Listener:
     """Answers questions for as long as it is open."""
 
-    def __init__(self, path: Path, answer: Callable[[Asked], Awaitable[Status]]) -> None:
+    def __init__(
+        self, path: Path, answer: Callable[[Question], AsyncGenerator[Status | Progress, None]]
+    ) -> None:
+        """`answer` yields whatever there is to say to a question."""
         self._path = path
         self._answer = answer
         self._server: asyncio.Server | None = None
@@ -79,8 +103,10 @@ class Listener:
         self._answering.add(task)
         try:
             question = msgspec.json.decode(await reader.readline(), type=Question)
-            writer.write(msgspec.json.encode(await self._answer(question.asked)) + b"\n")
-            await writer.drain()
+            async with contextlib.aclosing(self._answer(question)) as answers:
+                async for answer in answers:
+                    writer.write(msgspec.json.encode(answer) + b"\n")
+                    await writer.drain()
         except (msgspec.DecodeError, ConnectionError, ValueError):
             return  # whoever asked is gone, or not one of our commands
         finally:
@@ -90,28 +116,44 @@ class Listener:
 
 def ask(path: Path, asked: Asked, *, patience: float = _ASKING) -> Status | None:
     """Ask the running client; None if there is none, AlreadyRunning if it does not answer in time."""
+    with contextlib.closing(_lines(path, Question(asked), patience)) as lines:
+        try:
+            return next((msgspec.json.decode(line, type=Status) for line in lines), None)
+        except msgspec.DecodeError:
+            return None  # it ended instead of answering
+
+
+def follow(path: Path, question: Question) -> Iterator[Progress]:
+    """Ask the running client to do something, and yield how that goes; nothing if no client runs."""
+    with contextlib.closing(_lines(path, question, _WORKING)) as lines:
+        for line in lines:
+            try:
+                yield msgspec.json.decode(line, type=Progress)
+            except msgspec.DecodeError:
+                break
+
+
+def _lines(path: Path, question: Question, patience: float) -> Generator[bytes, None, None]:
+    """Yield the lines of the client's answer; AlreadyRunning if one of them does not come in time."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
         sock.settimeout(patience)
         try:
             with _short(path) as short:
                 sock.connect(short)
         except OSError:
-            return None
+            return
         pid = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0]
         try:
-            sock.sendall(msgspec.json.encode(Question(asked)) + b"\n")
-            return msgspec.json.decode(_line(sock), type=Status)
+            sock.sendall(msgspec.json.encode(question) + b"\n")
+            with sock.makefile("rb") as file:
+                while line := file.readline(_LONGEST_LINE):
+                    yield line
         except TimeoutError:
             raise AlreadyRunning(
                 f"the client (process {pid}) does not answer: end it, and try again"
             ) from None
-        except (OSError, msgspec.DecodeError):
-            return None  # it ended instead of answering
-
-
-def _line(sock: socket.socket) -> bytes:
-    with sock.makefile("rb") as file:
-        return file.readline(_LONGEST_LINE)
+        except OSError:
+            return  # it ended instead of answering
 
 
 @contextlib.contextmanager

@@ -9,22 +9,27 @@ import ssl
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
+from exuvia.errors import ExuviaError, KeyRefused, KeySuperseded, NotFound, OnlyKey
 from exuvia.messages import GatewayListing
+from exuvia.rules.overlap import Event, Standing, decide
 from exuvia.wg.keys import PresharedKey, PublicKey
 
 ACCOUNT = "A1B2-C3D4-E5F6-G7H8"
+KEYS = "/v1/device/keys/"
+_STATUSES: dict[type[ExuviaError], int] = {KeyRefused: 422, NotFound: 404, KeySuperseded: 409, OnlyKey: 409}
 
 
 @dataclass
 class Registered:
-    """A device as the control plane knows it."""
+    """A key of a device as the control plane knows it; a device has one, or two with the same token."""
 
     public_key: str
     token: str
     addresses: list[str]
     preshared_key: str
+    standing: Literal["current", "next", "old"] = "current"
 
 
 @dataclass
@@ -34,7 +39,7 @@ class FakeControlPlane:
 
     `refuse` maps (method, path) to (status, what the problem says); requests in `lose` are
     carried out, but their answer is never sent. `changed` is called with all devices after
-    each change of theirs.
+    each change of theirs. Retired keys are gone at once: who hides among whom is not a client's business.
     """
 
     gateways: list[GatewayListing] = field(default_factory=list)
@@ -43,6 +48,7 @@ class FakeControlPlane:
     lose: set[tuple[str, str]] = field(default_factory=set)
     changed: Callable[[list[Registered]], None] = lambda devices: None
     devices: list[Registered] = field(default_factory=list)
+    retired: set[str] = field(default_factory=set)
     asked: list[tuple[str, str]] = field(default_factory=list)
     answer: bytes | None = None
     """Said instead of anything sensible, if set."""
@@ -89,18 +95,64 @@ class FakeControlPlane:
             return status, _problem(status, title)
         if (method, path) == ("POST", "/v1/devices"):
             return self._register(bearer, json.loads(body)["public_key"])
-        device = next((device for device in self.devices if device.token == bearer), None)
-        if device is None:
+        own = [device for device in self.devices if device.token == bearer]
+        if not own:
             return 401, _problem(401, "The credential is not accepted")
         if (method, path) == ("GET", "/v1/gateways"):
             return 200, [_listing(gateway) for gateway in self.gateways]
         if (method, path) == ("GET", "/v1/applied"):
             return 200, {"applied": self.applied}
         if (method, path) == ("DELETE", "/v1/device"):
-            self.devices.remove(device)
+            self.devices = [device for device in self.devices if device not in own]
             self.changed(self.devices)
             return 204, None
+        if (method, path) == ("GET", "/v1/device"):
+            return 200, _device(own)
+        if path.startswith(KEYS):
+            return self._turn(method, path, own, bearer)
         return 404, _problem(404, "There is no such thing")
+
+    def _turn(self, method: str, path: str, own: list[Registered], token: str) -> tuple[int, Any]:
+        """Let the real rules decide what becomes of the keys of a device."""
+        name = path.removeprefix(KEYS).removesuffix("/confirm")
+        event = {"PUT": Event.PUT, "POST": Event.CONFIRM, "DELETE": Event.DELETE}[method]
+        key = bytes(PublicKey.from_path(name))
+        keys: dict[bytes, Standing] = {
+            bytes(PublicKey.from_text(one.public_key)): one.standing for one in own
+        }
+        keys |= {bytes(PublicKey.from_text(one)): "retired" for one in self.retired}
+        try:
+            becomes = decide(event, keys, key)
+        except ExuviaError as error:
+            status = next(number for kind, number in _STATUSES.items() if isinstance(error, kind))
+            return status, _problem(status, str(error))
+        text = PublicKey(key).text()
+        if event is Event.PUT and becomes.get(key) is not None:
+            own.append(self._granted(text, token))
+        for one in own:
+            standing = becomes.get(bytes(PublicKey.from_text(one.public_key)), one.standing)
+            if standing == "retired":
+                self.devices.remove(one)
+                self.retired.add(one.public_key)
+            else:
+                one.standing = standing
+        if becomes:
+            self.changed(self.devices)
+        if event is not Event.PUT:
+            return 204, None
+        return 200, _key(next(one for one in own if one.public_key == text), self.revision)
+
+    @property
+    def revision(self) -> int:
+        """A number that grows with every change."""
+        return len(self.devices) + 2 * len(self.retired)
+
+    def _granted(self, key: str, token: str) -> Registered:
+        number = len(self.asked) + 2
+        addresses = [f"10.77.{number >> 8}.{number & 255}/32", f"fd77::{number:x}/128"]
+        device = Registered(key, token, addresses, PresharedKey(secrets.token_bytes(32)).text())
+        self.devices.append(device)
+        return device
 
     def _register(self, account: str, key: str) -> tuple[int, Any]:
         if account != ACCOUNT:
@@ -108,22 +160,14 @@ class FakeControlPlane:
         PublicKey.from_text(key)
         device = next((device for device in self.devices if device.public_key == key), None)
         if device is None:
-            number = len(self.asked) + 2
-            addresses = [f"10.77.0.{number}/32", f"fd77::{number}/128"]
-            psk = PresharedKey(secrets.token_bytes(32)).text()
-            device = Registered(key, "", addresses, psk)
-            self.devices.append(device)
-        device.token = secrets.token_urlsafe(32)
+            device = self._granted(key, "")
+        before, device.token = device.token, secrets.token_urlsafe(32)
+        for other in self.devices:
+            if before and other.token == before:
+                other.token = device.token
         self.changed(self.devices)
-        return 201, {
-            "id": "d-1",
-            "name": "quiet heron",
-            "token": device.token,
-            "addresses": device.addresses,
-            "preshared_key": device.preshared_key,
-            "revision": len(self.devices),
-            "epoch": "e1",
-        }
+        answer = _key(device, self.revision)
+        return 201, {"id": "d-1", "name": "quiet heron", "token": device.token, **answer}
 
 
 def head_of(lines: list[str], name: str) -> str:
@@ -145,6 +189,25 @@ async def _close(server: asyncio.Server) -> None:
 
 def _problem(status: int, title: str) -> dict[str, Any]:
     return {"type": "urn:exuvia:problem:test", "title": title, "status": status}
+
+
+def _key(key: Registered, revision: int) -> dict[str, Any]:
+    found: dict[str, Any] = {"addresses": key.addresses, "preshared_key": key.preshared_key}
+    return {**found, "revision": revision, "epoch": "e1"}
+
+
+def _device(own: list[Registered]) -> dict[str, Any]:
+    keys = [
+        {
+            "public_key": key.public_key,
+            "addresses": key.addresses,
+            "preshared_key": key.preshared_key,
+            "standing": key.standing,
+        }
+        for key in own
+    ]
+    limits = {"shortest": 1, "usual": 7, "longest": 30}
+    return {"id": "d-1", "name": "quiet heron", "keys": keys, "rotation_days": limits}
 
 
 def _listing(gateway: GatewayListing) -> dict[str, Any]:
