@@ -113,7 +113,7 @@ class Network:
         Returns how names are looked up now; None if the gateway has no resolver, or names are
         to be left alone.
         """
-        before = self._tunnel.grant
+        before, self._gateway = self._tunnel.grant, gateway
         self._make(self._tunnel, gateway, key, grant, keepalive=keepalive)
         if before is not None and before != grant:
             links.run([f"address flush dev {self.interface}"])
