@@ -11,7 +11,7 @@ AT_THE_EDGES = {"settings", "log"}
 PURE = {"wg", "rules"}
 BANNED = re.compile(
     "asyncio|socket|ssl|os|time|random|secrets|subprocess|logging|sqlite3|http|uuid|threading|"
-    "multiprocessing|select|pathlib|urllib|h11|click"
+    "multiprocessing|select|pathlib|urllib|httptools|click"
 )
 
 

@@ -4,6 +4,8 @@ A gateway: its interface, its peer table, and what it hears of the control plane
 One caller, one thread. Every time is seconds of CLOCK_BOOTTIME.
 """
 
+import math
+
 from exuvia.errors import (
     ExuviaError,
     FeedGap,
@@ -24,6 +26,9 @@ from exuvia.rules.ownership import Pools
 from exuvia.rules.table import PeerTable
 from exuvia.system import clock, entropy
 
+WRITE_LATER = 1.0
+"""Seconds after which it is written on the interface that peers were added; that some went, at once."""
+
 LONGEST_WAIT = 3600.0
 """Seconds after which something is due at the latest, whatever it is."""
 
@@ -42,6 +47,7 @@ class Gateway:
         self._settled: Position | None = None
         self._refused = 0
         self._ready = False
+        self._write_at = math.inf
 
     # What the loop asks for.
 
@@ -53,7 +59,7 @@ class Gateway:
 
     def next_due(self) -> float:
         """Return when do_what_is_due() has something to do, if nothing happens before."""
-        times = [clock.boottime() + LONGEST_WAIT]
+        times = [clock.boottime() + LONGEST_WAIT, self._write_at]
         if self._care.taken is None:
             times.append(self._care.retry_at)
         if self._care.keeper is not None:
@@ -76,6 +82,8 @@ class Gateway:
         if self._care.keeper is not None and now >= self._care.keeper.next_reconcile:
             self._care.reconcile()
             self._settle()
+        if self._reception is not None and now >= self._write_at:
+            self._write_alias(self._reception)
 
     def hear(self, *, now: float) -> None:
         """Take in what the network process has said."""
@@ -108,6 +116,8 @@ class Gateway:
 
     def close(self) -> None:
         """Let go of the interface, which stays as it is."""
+        if self._reception is not None and self._write_at < math.inf:
+            self._write_alias(self._reception)
         self._care.close()
 
     # The interface.
@@ -248,7 +258,7 @@ class Gateway:
         self._report(reception)
         if step.snapshot:
             self._care.reconcile()
-        self._settle()
+        self._settle(write_later=not step.snapshot and not step.update.removed)
 
     def _report(self, reception: Reception) -> None:
         """Say what of the feed was not as it should be."""
@@ -280,8 +290,8 @@ class Gateway:
         if update.removed or update.put:
             self._care.guarded(lambda keeper: keeper.apply(update))
 
-    def _settle(self) -> None:
-        """Where the interface is equal to the table, write that on it and let the control plane know."""
+    def _settle(self, *, write_later: bool = False) -> None:
+        """Where the interface is equal to the table, let the control plane know and write that on it."""
         keeper, reception = self._care.keeper, self._reception
         if keeper is None or reception is None or not keeper.equal:
             return
@@ -289,8 +299,11 @@ class Gateway:
         if position is None:
             return
         self._settled = position
-        self._write_alias(reception)
         self._network.send(Applied(position))
+        if write_later:
+            self._write_at = min(self._write_at, clock.boottime() + WRITE_LATER)
+        else:
+            self._write_alias(reception)
         if not self._ready:
             self._ready = True
             name, revision = self._settings.interface, position.revision
@@ -298,6 +311,7 @@ class Gateway:
 
     def _write_alias(self, reception: Reception) -> None:
         follower = reception.follower
+        self._write_at = math.inf
         self._care.write(
             Alias(self._settled, follower.confirmed, self._pools[0], follower.rewound, follower.keep_until)
         )

@@ -1,20 +1,21 @@
 """
 How a gateway and a client speak with the control plane: HTTP/1.1 over one kept-alive connection.
 
-h11 does the protocol, asyncio the bytes. Nothing here decides whether to try again.
+httptools reads the answers, asyncio carries the bytes. Nothing here decides whether to try again.
 """
 
 import asyncio
+import re
 import socket
 import ssl
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 from urllib.parse import urlsplit
 
-import h11
+import httptools
 import msgspec
 
 from exuvia.errors import ControlPlaneUnreachable, InvalidConfiguration
@@ -25,7 +26,9 @@ T = TypeVar("T")
 
 LONGEST_BODY = 4 * 1024 * 1024
 LONGEST_LINE = 256 * 1024
+LONGEST_HEAD = 64 * 1024
 _CHUNK = 64 * 1024
+_PRINTABLE = re.compile("[!-~]*").fullmatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +94,7 @@ class Connection:
                     if not reused:
                         raise
                     return await self._exchange(method, path, bearer, data)
-        except (OSError, TimeoutError, _Closed, h11.ProtocolError) as error:
+        except (OSError, TimeoutError, _Closed, httptools.HttpParserError) as error:
             self._abandon()
             raise ControlPlaneUnreachable(_reason(error)) from None
 
@@ -107,7 +110,7 @@ class Connection:
         try:
             async with asyncio.timeout(self._timeout):
                 current = await self._connected()
-                await current.send("GET", self._path + path, _headers(bearer, b""), b"")
+                await current.send("GET", self._path + path, bearer, b"")
                 status = await current.status()
                 if status != 200:
                     raise StreamRefused(Response(status, await current.body()))
@@ -120,7 +123,7 @@ class Connection:
                     yield line
                 if len(rest) > LONGEST_LINE:
                     raise ControlPlaneUnreachable("the control plane sent a line that is too long")
-        except (OSError, TimeoutError, _Closed, h11.ProtocolError) as error:
+        except (OSError, TimeoutError, _Closed, httptools.HttpParserError) as error:
             raise ControlPlaneUnreachable(_reason(error)) from None
         finally:
             self._abandon()
@@ -135,13 +138,13 @@ class Connection:
     async def _exchange(self, method: str, path: str, bearer: str | None, data: bytes) -> Response:
         current = await self._connected()
         try:
-            await current.send(method, self._path + path, _headers(bearer, data), data)
+            await current.send(method, self._path + path, bearer, data)
             status = await current.status()
             response = Response(status, await current.body())
         except BaseException:
             self._abandon()
             raise
-        if not current.next():
+        if not current.stays:
             self._abandon()
         return response
 
@@ -170,13 +173,14 @@ class _Closed(Exception):
 
 
 class _Open:
-    """An open connection with its place in the protocol."""
+    """An open connection, and what has come of the answer to the latest request."""
 
     def __init__(self, host: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._host = host
         self._reader = reader
         self._writer = writer
-        self._protocol = h11.Connection(h11.CLIENT)
+        self._parser = httptools.HttpResponseParser(self)
+        self._begin()
 
     @classmethod
     async def over(cls, sock: socket.socket, host: str, port: int, context: ssl.SSLContext | None) -> "_Open":
@@ -189,45 +193,44 @@ class _Open:
             raise
         return cls(f"[{host}]:{port}" if ":" in host else f"{host}:{port}", reader, writer)
 
-    async def send(self, method: str, target: str, headers: list[tuple[str, str]], data: bytes) -> None:
-        request = h11.Request(method=method, target=target, headers=[("Host", self._host), *headers])
-        out = self._protocol.send(request) or b""
-        if data:
-            out += self._protocol.send(h11.Data(data=data)) or b""
-        out += self._protocol.send(h11.EndOfMessage()) or b""
-        self._writer.write(out)
+    @property
+    def stays(self) -> bool:
+        """Whether another request can be sent: nobody closes, and nothing came that was not asked for."""
+        return self._keeps and not self._surplus
+
+    async def send(self, method: str, target: str, bearer: str | None, data: bytes) -> None:
+        self._begin()
+        self._writer.write(_request(method, target, self._host, bearer, data))
         try:
             await self._writer.drain()
         except ConnectionError:
             raise _Closed from None
 
     async def status(self) -> int:
-        while True:
-            event = await self._event()
-            if isinstance(event, h11.Response):
-                return event.status_code
+        """Return the status of the answer, once its head has come."""
+        while not self._status:
+            if self._head_length > LONGEST_HEAD:
+                raise httptools.HttpParserError
+            self._head_length += await self._read()
+        return self._status
 
     async def chunk(self) -> bytes:
-        event = await self._event()
-        if isinstance(event, h11.Data):
-            return bytes(event.data)
-        raise _Closed
+        """Return what has come of the body; wait until there is something."""
+        while not self._body:
+            if self._complete:
+                raise _Closed
+            await self._read()
+        chunk = bytes(self._body)
+        self._body.clear()
+        return chunk
 
     async def body(self) -> bytes:
-        parts = bytearray()
-        while isinstance(event := await self._event(), h11.Data):
-            parts += event.data
-            if len(parts) > LONGEST_BODY:
+        """Return the whole body."""
+        while not self._complete:
+            await self._read()
+            if len(self._body) > LONGEST_BODY:
                 raise ControlPlaneUnreachable("the control plane's answer is too long")
-        return bytes(parts)
-
-    def next(self) -> bool:
-        """Get ready for another request; False if the connection can't be kept."""
-        try:
-            self._protocol.start_next_cycle()
-        except h11.ProtocolError:
-            return False
-        return True
+        return bytes(self._body)
 
     def abandon(self) -> None:
         self._writer.close()
@@ -235,33 +238,58 @@ class _Open:
     def abort(self) -> None:
         self._writer.transport.abort()
 
-    async def _event(self) -> Any:
-        while (event := self._protocol.next_event()) is h11.NEED_DATA:
-            try:
-                data = await self._reader.read(_CHUNK)
-            except ConnectionError:
-                raise _Closed from None
-            if not data:
-                raise _Closed
-            self._protocol.receive_data(data)
-        if event is h11.PAUSED or isinstance(event, h11.ConnectionClosed):
+    def _begin(self) -> None:
+        self._status = self._head_length = 0
+        self._body = bytearray()
+        self._complete = self._keeps = self._surplus = False
+
+    async def _read(self) -> int:
+        try:
+            data = await self._reader.read(_CHUNK)
+        except ConnectionError:
+            raise _Closed from None
+        if not data:
             raise _Closed
-        return event
+        self._parser.feed_data(data)
+        return len(data)
+
+    # What the parser calls.
+
+    def on_message_begin(self) -> None:
+        self._surplus = self._complete
+
+    def on_headers_complete(self) -> None:
+        status = self._parser.get_status_code()
+        if status >= 200 and not self._surplus:  # those below only announce the answer
+            self._status = status
+
+    def on_body(self, body: bytes) -> None:
+        if not self._surplus:
+            self._body += body
+
+    def on_message_complete(self) -> None:
+        if self._status:
+            self._complete, self._keeps = True, self._parser.should_keep_alive()
+
+
+def _request(method: str, target: str, host: str, bearer: str | None, data: bytes) -> bytes:
+    """Return a request as it is sent."""
+    if not (_PRINTABLE(target) and _PRINTABLE(host) and _PRINTABLE(bearer or "")):
+        raise InvalidConfiguration("a token is one word of letters and digits, and this one is not")
+    lines = [f"{method} {target} HTTP/1.1", f"Host: {host}", "Accept: application/json", "User-Agent: exuvia"]
+    if bearer is not None:
+        lines.append(f"Authorization: Bearer {bearer}")
+    if data:
+        lines += ["Content-Type: application/json", f"Content-Length: {len(data)}"]
+    elif method not in ("GET", "DELETE"):
+        lines.append("Content-Length: 0")
+    return "\r\n".join((*lines, "", "")).encode("ascii") + data
 
 
 def location(url: str) -> tuple[str, int]:
     """Return host and port of a control plane's URL; InvalidConfiguration if it can't be one."""
     host, port, _tls, _path = _parse(url)
     return host, port
-
-
-def _headers(bearer: str | None, data: bytes) -> list[tuple[str, str]]:
-    headers = [("Accept", "application/json"), ("User-Agent", "exuvia")]
-    if bearer is not None:
-        headers.append(("Authorization", f"Bearer {bearer}"))
-    if data:
-        headers += [("Content-Type", "application/json"), ("Content-Length", str(len(data)))]
-    return headers
 
 
 def _parse(url: str) -> tuple[str, int, bool, str]:
@@ -304,6 +332,6 @@ def _reason(error: BaseException) -> str:
         )
     if isinstance(error, TimeoutError):
         return "the control plane did not answer in time"
-    if isinstance(error, h11.ProtocolError):
+    if isinstance(error, httptools.HttpParserError):
         return "the answer is not a control plane's"
     return "the control plane can't be reached"
