@@ -6,7 +6,9 @@ from exuvia.client.control import ControlPlane
 from exuvia.client.gateways import Known, addresses_of, locate
 from exuvia.client.state import FORMAT, ClientKey, ClientState, Device, StateFolder
 from exuvia.errors import AlreadyLoggedIn, ControlPlaneUnreachable, KeyRefused, Unavailable
-from exuvia.system import entropy, files
+from exuvia.rules import schedule
+from exuvia.rules.schedule import Moment
+from exuvia.system import clock, entropy, files
 from exuvia.system.http import location
 from exuvia.wg.keys import KEY_LENGTH, PrivateKey
 
@@ -85,7 +87,9 @@ async def _register(
             raise
         await _register(folder, control, url, ca_file, account)
         return
-    folder.save(ClientState(FORMAT, "settled", url, ca_file, device, ClientKey(key, grant)))
+    now = Moment(clock.wall().timestamp(), clock.boottime(), clock.boot())
+    due = schedule.drawn(schedule.USUAL, chance=entropy.bits(32) / 2**32, now=now)
+    folder.save(ClientState(FORMAT, "settled", url, ca_file, device, ClientKey(key, grant), due=due))
 
 
 async def _get_ready(folder: StateFolder, control: ControlPlane, say: Say) -> None:
