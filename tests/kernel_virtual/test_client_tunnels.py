@@ -110,7 +110,7 @@ def test_a_kick(world: World, rotator: Rotator) -> None:
         rotator.call("kick")
         time.sleep(1)
         assert rotator.call("look_beside")[0] == 0
-        rotator.admit()
+        world.gateways[0].add(rotator.devices[-1])
         began = time.monotonic()
         if kicked:
             rotator.call("kick")

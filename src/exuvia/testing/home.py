@@ -77,11 +77,12 @@ class Gateway:
 
     def admit(self, devices: list[Registered]) -> None:
         """Make these devices the peers, and no others."""
-        lines = []
-        for device in devices:
-            lines.append(f"[Peer]\nPublicKey={device.public_key}\nPresharedKey={device.preshared_key}")
-            lines.append(f"AllowedIPs={','.join(device.addresses)}")
-        self._wg("syncconf", self.interface, "/dev/stdin", text="\n".join([self._own(), *lines, ""]))
+        text = "\n".join([self._own(), *map(_peer, devices)])
+        self._wg("syncconf", self.interface, "/dev/stdin", text=text)
+
+    def add(self, device: Registered) -> None:
+        """Make this device a peer, too; all else stays, the socket also that wireguard-go listens on."""
+        self._wg("addconf", self.interface, "/dev/stdin", text=_peer(device))
 
     def endpoints(self) -> list[str]:
         """Return the endpoint of each peer that has one."""
@@ -111,6 +112,13 @@ class Gateway:
 
     def _wg(self, *arguments: str, text: str = "") -> str:
         return self.namespace.run("wg", *arguments, text=text)
+
+
+def _peer(device: Registered) -> str:
+    return (
+        f"[Peer]\nPublicKey={device.public_key}\nPresharedKey={device.preshared_key}\n"
+        f"AllowedIPs={','.join(device.addresses)}\n"
+    )
 
 
 class World:

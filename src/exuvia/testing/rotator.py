@@ -68,19 +68,15 @@ class Rotator:
         return result
 
     def register(self, *, on: Sequence[TestedGateway] | None = None) -> tuple[str, dict[str, str]]:
-        """Make a key that the gateways know; return it and its grant."""
+        """Make a key that these gateways know, or all of them; return it and its grant."""
         self._number += 1
         key, preshared = PrivateKey(os.urandom(32)), PresharedKey(os.urandom(32)).text()
         four, six = f"10.77.0.{self._number}", f"fd77::{self._number:x}"
         device = Registered(key.public_key().text(), "", [f"{four}/32", f"{six}/128"], preshared)
         self.devices.append(device)
-        self.admit(on)
-        return key.text(), {"address4": four, "address6": six, "preshared_key": preshared}
-
-    def admit(self, on: Sequence[TestedGateway] | None = None) -> None:
-        """Let the gateways know these keys and no others."""
         for gateway in self._world.gateways if on is None else on:
-            gateway.admit(self.devices)
+            gateway.add(device)
+        return key.text(), {"address4": four, "address6": six, "preshared_key": preshared}
 
     def up(self, number: int = 0) -> dict[str, str]:
         """Connect to a gateway with a new key; return its grant."""

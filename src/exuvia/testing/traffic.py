@@ -37,6 +37,8 @@ class Count:
     """Seconds between two arrivals."""
     addresses: list[str] = field(default_factory=list)
     """Where they came from, in this order."""
+    since: list[int] = field(default_factory=list)
+    """The number of the first one from each of these."""
     seen: bytearray = field(default_factory=bytearray)
     latest: float | None = None
 
@@ -52,10 +54,14 @@ class Count:
         self.latest = now
         if address and (not self.addresses or self.addresses[-1] != address):
             self.addresses.append(address)
+            self.since.append(number)
 
     def told(self) -> dict[str, Any]:
-        """Return it as JSON."""
+        """Return it as JSON; `missing` names a few that came too late or never, if later ones came."""
+        last = self.seen.rfind(1)
         return {
+            "missing": [number for number in range(last) if not self.seen[number]][:20],
+            "since": self.since,
             "received": self.received,
             "duplicated": self.duplicated,
             "worst_gap": self.worst_gap,
