@@ -26,6 +26,8 @@ AMSTERDAM = Gateway("amsterdam", "198.51.100", "wg-ams")
 STOCKHOLM = Gateway("stockholm", "100.64.2", "wg-sto")
 GATEWAYS = (AMSTERDAM, STOCKHOLM)
 PEOPLE = {"alice": "100.64.3", "bob": "100.64.4", "carol": "100.64.5"}
+RETIRE_EVERY = 10
+"""Seconds between batches of retired keys; usually they are 10 minutes, for more keys to hide among."""
 SLACK = 3.0
 """Seconds that a busy machine may be late; the daemon itself looks at least once a second."""
 
@@ -80,6 +82,7 @@ class Story:
         self._half_open()
         self._purge()
         self._come_back()
+        self._rotate()
         self._log_out()
 
     def _build(self) -> None:
@@ -99,6 +102,7 @@ class Story:
         serve = self._world.start_exuvia(
             *("control", "serve", "--listen", f"{CONTROL_HOST}:8443", "--database", self._database),
             *("--tls-cert", self._file("cert.pem"), "--tls-key", self._file("key.pem")),
+            *("--retire-every", str(RETIRE_EVERY)),
         )
         serve.wait_until_it_says("ready")
         created = self._world.exuvia("control", "account", "create", "--database", self._database)
@@ -180,21 +184,29 @@ class Story:
         self._teller.seen(
             "endpoint, latest handshake and counters are gone; preshared key and addresses stay"
         )
-        self._require_no_loss(pinging)
-
-    def _require_no_loss(self, pinging: Running) -> None:
-        pinging.require_alive("bob's ping")
-        pinging.interrupt()
-        counts = re.search(r"(\d+) packets transmitted, (\d+) received", pinging.printed)
-        if counts is None or int(counts[1]) - int(counts[2]) > 1:
-            raise StepFailed(f"bob lost packets meanwhile:\n{pinging.printed[-300:]}")
-        self._teller.seen(f"Bob, who stayed, had {counts[2]} of {counts[1]} pings answered meanwhile")
+        self._teller.seen(f"Bob, who stayed, had {_answered(pinging)} pings answered meanwhile")
 
     def _come_back(self) -> None:
         self._teller.step("Alice opens her laptop again")
         self._world.wire("alice", up=True)
         took = self._teller.wait("her ping", lambda: self._pings("alice"), at_most=CAP)
         self._teller.seen(f"connected {took:.1f} s later, with nothing to set up")
+
+    def _rotate(self) -> None:
+        self._teller.step("Alice changes her key and her tunnel address, while she surfs")
+        pinging = self._world.start("alice", "ping", "-i", "0.05", "-W", "5", WEB)
+        self._teller.wait("her ping", lambda: "bytes from" in pinging.printed, at_most=10)
+        before, old = set(look.peers(self._world, AMSTERDAM)), self._keys["alice"]
+        began = time.monotonic()
+        self._client("alice", "rotate")
+        took = (time.monotonic() - began) * 1000
+        (self._keys["alice"],) = set(look.peers(self._world, AMSTERDAM)) - before
+        self._teller.seen(f"a new key and a new address are in use {took:.0f} ms after pressing return")
+        if not self._seen("alice").handshake or not self._pings("alice"):
+            raise StepFailed("alice does not use her new key")
+        self._teller.say("Her old key goes once nothing uses it any more, with others that were retired:")
+        self._wait_on_all("the old key is gone", lambda known: old not in known, at_most=60)
+        self._teller.seen(f"gone from both gateways; {_answered(pinging)} pings were answered meanwhile")
 
     def _log_out(self) -> None:
         self._teller.step("Alice logs out: key and tunnel address are deleted everywhere")
@@ -238,10 +250,10 @@ class Story:
     def _paragraph(self, name: str) -> str:
         return look.paragraph(self._world, AMSTERDAM, self._keys[name])
 
-    def _wait_on_all(self, what: str, so: look.OfKeys) -> None:
+    def _wait_on_all(self, what: str, so: look.OfKeys, at_most: float = 5) -> None:
         for gateway in GATEWAYS:
             self._teller.wait(
-                f"{what} on {gateway.name}", partial(self._shows, gateway, so), at_most=5, every=0.01
+                f"{what} on {gateway.name}", partial(self._shows, gateway, so), at_most=at_most, every=0.01
             )
 
     def _shows(self, gateway: Gateway, so: look.OfKeys) -> bool:
@@ -250,3 +262,13 @@ class Story:
 
 def _has_one_more_than(before: set[str], known: set[str]) -> bool:
     return len(known - before) == 1
+
+
+def _answered(pinging: Running) -> str:
+    """End a ping and return how many were answered; StepFailed unless it was all but the last."""
+    pinging.require_alive("the ping")
+    pinging.interrupt()
+    counts = re.search(r"(\d+) packets transmitted, (\d+) received", pinging.printed)
+    if counts is None or int(counts[1]) - int(counts[2]) > 1:
+        raise StepFailed(f"packets were lost meanwhile:\n{pinging.printed[-300:]}")
+    return f"{counts[2]} of {counts[1]}"
