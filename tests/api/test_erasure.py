@@ -2,17 +2,27 @@
 
 import asyncio
 import base64
+import os
 import sqlite3
 import time
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
-from control_plane import Server, honest_key, server_in
+import pytest
+
+from control_plane import Plane, fresh_key, honest_key, plane_at, server_in
 from database_files import Remains
+from exuvia.api.upkeep import Upkeep
 from exuvia.messages import DeviceRegistered
-from exuvia.system.http import Connection
+from exuvia.store import store
+from set_clocks import Time, times
+from sqlite_pages import strays
+
+__all__ = ["times"]
 
 MANY = 2000
-CONNECTIONS = 32
+AT_ONCE = 32
 
 
 def secrets_of(key: str, device: DeviceRegistered) -> list[bytes]:
@@ -21,32 +31,27 @@ def secrets_of(key: str, device: DeviceRegistered) -> list[bytes]:
     return [base64.b64decode(key), base64.b64decode(device.preshared_key), token[32:], token[16:32]]
 
 
-async def register_many(server: Server, numbers: list[str], count: int) -> dict[str, DeviceRegistered]:
-    """Register many devices at once."""
+async def register_many(plane: Plane, numbers: list[str], count: int) -> dict[str, DeviceRegistered]:
+    """Register many devices, some at a time."""
     made: dict[str, DeviceRegistered] = {}
 
     async def one(worker: int) -> None:
-        connection = Connection(server.url)
-        for at in range(worker, count, CONNECTIONS):
-            key, number = honest_key(), numbers[at % len(numbers)]
-            answer = await connection.request("POST", "/v1/devices", bearer=number, body={"public_key": key})
-            made[key] = answer.decode(DeviceRegistered)
-        await connection.close()
+        for at in range(worker, count, AT_ONCE):
+            key = fresh_key().text()
+            made[key] = await plane.register(numbers[at % len(numbers)], key)
 
-    await asyncio.gather(*(one(worker) for worker in range(CONNECTIONS)))
+    await asyncio.gather(*(one(worker) for worker in range(AT_ONCE)))
     return made
 
 
-async def log_out_all(server: Server, devices: list[DeviceRegistered]) -> None:
-    """Log many devices out at once."""
+async def log_out_all(plane: Plane, devices: list[DeviceRegistered]) -> None:
+    """Log many devices out, some at a time."""
 
     async def one(worker: int) -> None:
-        connection = Connection(server.url)
-        for device in devices[worker::CONNECTIONS]:
-            assert (await connection.request("DELETE", "/v1/device", bearer=device.token)).status == 204
-        await connection.close()
+        for device in devices[worker::AT_ONCE]:
+            assert (await plane.ask("DELETE", "/v1/device", bearer=device.token)).status == 204
 
-    await asyncio.gather(*(one(worker) for worker in range(CONNECTIONS)))
+    await asyncio.gather(*(one(worker) for worker in range(AT_ONCE)))
 
 
 def remains_after(folder: Path, secrets: list[bytes]) -> Remains:
@@ -73,27 +78,66 @@ def names(path: Path) -> set[str]:
     return found
 
 
-def test_p14_nothing_is_left_of_thousands_of_deleted_devices(tmp_path: Path) -> None:
+@pytest.mark.parametrize("small", [store.SMALL, 0], ids=["written anew", "cleared in steps"])
+async def test_p14_nothing_is_left_of_thousands_of_deleted_devices(
+    times: Time, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small: int
+) -> None:
     """Keys, preshared keys, tokens, hashes, ids and names of deleted devices are in no file; others stay."""
-    with server_in(tmp_path, "--erase-after", "2") as server:
-        numbers = [server.account(devices=1000) for _ in range(4)]
-        made = asyncio.run(register_many(server, numbers, MANY))
-        kept_keys = set(sorted(made)[::10])
-        kept = {key: device for key, device in made.items() if key in kept_keys}
-        gone = {key: device for key, device in made.items() if key not in kept_keys}
-        all_hashes = hashes(server.path)
-        asyncio.run(log_out_all(server, list(gone.values())))
+    monkeypatch.setattr(store, "SMALL", small)
+    async with plane_at(tmp_path / "control.db") as plane:
+        care = Upkeep(plane.inner.control, erase_after=900)
+        numbers = [await plane.account(devices=1000) for _ in range(4)]
+        made = await register_many(plane, numbers, MANY)
+        kept = {key: made[key] for key in sorted(made)[::10]}
+        gone = {key: device for key, device in made.items() if key not in kept}
+        all_hashes = hashes(tmp_path / "control.db")
+        await log_out_all(plane, list(gone.values()))
+        for _ in range(15):
+            await care.look_after(now=times.passes(timedelta(minutes=1)))
+        left = hashes(tmp_path / "control.db")
         secrets = [secret for key, device in gone.items() for secret in secrets_of(key, device)]
-        secrets += all_hashes - hashes(server.path)
-        remains = remains_after(tmp_path, secrets)
-        lost_names = {device.name for device in gone.values()} - names(server.path)
+        secrets += all_hashes - left
+        remains = Remains(tmp_path)
+        lost_names = {device.name for device in gone.values()} - names(tmp_path / "control.db")
 
-        assert len(all_hashes) == MANY
-        assert len(secrets) == 5 * len(gone)
+        assert plane.inner.control.alarms.are_on() == set()
+        assert (len(all_hashes), len(secrets)) == (MANY, 5 * len(gone))
         assert remains.found(secrets) == []
         assert remains.found_texts(lost_names) == []
         assert len(remains.found([base64.b64decode(key) for key in kept])) == len(kept)
         assert len(remains.found_texts({device.name for device in kept.values()})) > 100
+
+
+@pytest.mark.parametrize("small", [store.SMALL, 0], ids=["written anew", "cleared in steps"])
+async def test_p14_an_erasure_clears_what_rows_left_when_they_moved(
+    times: Time, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small: int
+) -> None:
+    """Of whole rows nothing is left between those that are stored; once nothing is written, that is all."""
+    monkeypatch.setattr(store, "SMALL", small)
+    async with plane_at(tmp_path / "control.db") as plane:
+        opened, cleared = plane.inner.control.store, 0
+        care = Upkeep(plane.inner.control, erase_after=900)
+        number = await plane.account(devices=1000)
+        made = await register_many(plane, [number], 500)
+        await log_out_all(plane, list(made.values())[::2])
+        clearing = store.Store.clearing
+
+        def counted(self: store.Store) -> Any:
+            nonlocal cleared
+            cleared += 1
+            return clearing(self)
+
+        monkeypatch.setattr(store.Store, "clearing", counted)
+        for _ in range(2):
+            await care.look_after(now=times.passes(timedelta(minutes=1)))
+        data = os.pread(opened.wiper._descriptor, 1 << 30, 0)
+
+        # SQLite itself leaves offsets of cells, two bytes each, when it writes a file anew.
+        assert all(len(stray) <= 4 for stray in strays(data).values()) if small else strays(data) == {}
+        assert cleared == 1
+        await plane.act(number, "cancel")
+        await care.look_after(now=times.passes(timedelta(minutes=1)))
+        assert cleared == 2
 
 
 def test_p14_the_search_finds_what_is_there(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from exuvia.api.hub import Hub
 from exuvia.api.upkeep import Upkeep
 from exuvia.rules.allocation import pool4_from_text, pool6_from_text
 from exuvia.rules.expiry import first_look
-from exuvia.store import accounts, devices, files, generation, peers, registration, store
+from exuvia.store import accounts, devices, files, generation, peers, registration, store, wiping
 from exuvia.store import gateways as enrolled_gateways
 from exuvia.store.credentials import device_token, new_secret
 from exuvia.store.gateways import Gateway
@@ -125,7 +125,7 @@ class ControlPlane:
         self.connection = connection
         self.writer = _Writer(connection, lambda committed: hubs[0].publish(committed))
         reader = _Reader(connection)
-        opened = _Store(self._path, hasher, pools, clock_hour, at, self.writer, reader)  # type: ignore
+        opened = _Store(self._path, hasher, pools, clock_hour, at, self.writer, reader, None)  # type: ignore
         hubs.append(Hub(at))
         fleet = Fleet(done(reader.run(enrolled_gateways.enrolled)), at)
         now = clock.boottime()
@@ -288,7 +288,7 @@ class _Store(Store):
         generation.renew(self.writer._connection, self.path, fresh)
 
     async def truncate_log(self) -> bool:
-        return store._truncate_log(self.writer._connection)
+        return wiping.truncate_log(self.writer._connection)
 
 
 class Stream:

@@ -3,7 +3,7 @@ What the control plane does by itself: it forgets what is over, and ends what ha
 """
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
 from typing import Any
 
@@ -14,12 +14,13 @@ from exuvia.rules.allocation import NEARLY_FULL
 from exuvia.rules.expiry import ChangeAges, look, rested_before
 from exuvia.rules.overlap import RETIRE_EVERY
 from exuvia.store import accounts, meta, peers, rotation
+from exuvia.store.wiping import Wiped
 from exuvia.system import clock
 
 _TICK = 1.0
 _ACCOUNTS_AT_ONCE = 50
-_PATIENCE = 20
-"""How often to try to empty the WAL while somebody reads, at every tenth of a second."""
+_PATIENCE = 50
+"""How often to try while somebody reads what is not in the file yet, at every tenth of a second."""
 
 
 class Upkeep:
@@ -34,6 +35,8 @@ class Upkeep:
         """The day whose expired accounts have lost their keys."""
         self._retired_for = 0
         """The hour whose due keys are retired."""
+        self._cleared_until = -1
+        """How many rows had been written when leftovers were cleared."""
         self._retire_every = retire_every
         control.batch_at = now + retire_every
 
@@ -114,7 +117,6 @@ class Upkeep:
 
     async def _erase(self, now: float) -> None:
         """Erase what is over, so that no byte of it is left in any file."""
-        anything_changed = await self._control.store.reader.run(peers.has_changes)
         await self._forget_changes(self._ages.tick(self._control.hub.at.revision, now=now))
         if not self._control.clock.paused:
             await self._wake_rested()
@@ -122,9 +124,8 @@ class Upkeep:
         hour = self._control.hour
         await self._control.store.writer.run(lambda transaction: meta.note_hour(transaction, hour))
         await self._control.store.renew_generation(self._control.bits)
-        if anything_changed:
-            await self._control.store.rewrite()
-        await self._truncate()
+        await self._clear_leftovers()
+        await self._patiently(self._truncate)
         await self._count()
 
     async def _forget_changes(self, revision: int) -> None:
@@ -139,12 +140,25 @@ class Upkeep:
         while addresses := await store.reader.run(lambda connection: peers.rested(connection, hour)):
             await store.writer.run(partial(peers.wake, addresses=addresses))
 
-    async def _truncate(self) -> None:
-        for _ in range(_PATIENCE):
-            if await self._control.store.truncate_log():
-                return
-            await asyncio.sleep(0.1)
-        raise StoreUnavailable("the log of the database could not be emptied while it was being read")
+    async def _clear_leftovers(self) -> None:
+        store = self._control.store
+        written = store.writer.rows_written
+        if written != self._cleared_until:
+            await self._patiently(partial(store.writer.run_alone, store.clearing()))
+            self._cleared_until = written
+
+    async def _truncate(self) -> Wiped:
+        return Wiped.ALL if await self._control.store.truncate_log() else Wiped.BUSY
+
+    async def _patiently(self, step: Callable[[], Awaitable[Wiped]]) -> None:
+        """Repeat a step until all is done; requests that wait are served between two steps."""
+        patience = _PATIENCE
+        while (done := await step()) is not Wiped.ALL:
+            if done is Wiped.BUSY:
+                patience -= 1
+                if not patience:
+                    raise StoreUnavailable("something can't be erased while it is being read")
+                await asyncio.sleep(0.1)
 
     async def _count(self) -> None:
         control = self._control

@@ -12,6 +12,7 @@ _PAGE_BYTES = 4096
 _CACHE_KIBIBYTES = 64 * 1024
 _WRITER_SETTINGS = (
     f"PRAGMA page_size = {_PAGE_BYTES}",
+    "PRAGMA auto_vacuum = NONE",  # store/wiping.py knows no pages of pointers
     "PRAGMA journal_mode = WAL",
     "PRAGMA synchronous = FULL",  # an answer means fsynced
     "PRAGMA secure_delete = ON",  # deleted bytes are overwritten, not only unlinked

@@ -72,11 +72,6 @@ def changes_after(connection: sqlite3.Connection, revision: int) -> Difference |
     return Difference(revision, at, put, remove)
 
 
-def has_changes(connection: sqlite3.Connection) -> bool:
-    """Return whether the log of changes holds anything."""
-    return connection.execute("SELECT 1 FROM change LIMIT 1").fetchone() is not None
-
-
 def forget_changes(transaction: Transaction, revision: int) -> bool:
     """Erase the memory of some changes up to a revision; return whether there are more."""
     (oldest,) = transaction.execute("SELECT min(revision) FROM change").fetchone()

@@ -110,6 +110,9 @@ class Writer:
     before the answers of that commit are given.
     """
 
+    rows_written = 0
+    """By operations since the start; what runs alone does not count."""
+
     def __init__(self, connection: sqlite3.Connection, on_commit: Callable[[Committed], None]) -> None:
         self._connection = connection
         self._on_commit = on_commit
@@ -210,6 +213,7 @@ class Writer:
         return []
 
     def _transact(self, group: list[_Job]) -> Committed | None:
+        before = self._connection.total_changes
         self._connection.execute("BEGIN IMMEDIATE")
         transaction = Transaction(self._connection)
         for job in group:
@@ -220,6 +224,7 @@ class Writer:
             self._attempt_many([job for job in group if job.many is many], many, transaction)
         committed = transaction.finish()
         self._connection.execute("COMMIT")
+        self.rows_written += self._connection.total_changes - before
         return committed
 
     def _attempt(self, job: _Job, operation: Operation[Any], transaction: Transaction) -> None:
