@@ -193,6 +193,22 @@ async def test_nothing_is_acknowledged_before_the_key_is_known(feed: FakeFeed) -
         await side.when(lambda: feed.applied)
 
 
+async def test_p9_a_claim_is_heard_before_the_feed_is_asked_for(feed: FakeFeed) -> None:
+    """A control plane that was put back to less refuses the claim before it has sent anything."""
+    claimed = Position("first", 99)
+    heard_before: list[Position] = []
+    feed.instead = lambda _: heard_before.extend(feed.applied)
+    feed.refuses_claims = True
+    async with talking(url(feed)) as side:
+        side.send(IDENTITY)
+        await side.until(Welcome(POOLS), StreamLost())
+        side.send(Applied(claimed))
+        side.send(Follow(1, None))
+        await side.until(WentBack(), StreamBegins(1), SnapshotBegins(AT, 1))
+
+    assert heard_before == [claimed]
+
+
 async def test_a_new_identity_is_presented_at_once(feed: FakeFeed) -> None:
     """A key that changed with the interface goes to the control plane without delay."""
     other = Identity(PrivateKey(b"h" * 32).public_key(), lasting=True)

@@ -278,7 +278,26 @@ def test_p9_a_rewind_is_remembered_through_restarts(fixture: Fixture) -> None:
 
     assert fixture.served == {1, 2, 3}
     assert not fixture.alias.rewound
-    assert fixture.acknowledged == [Position("second", 1)]
+    assert fixture.acknowledged[-1] == Position("second", 1)
+
+
+def test_p9_what_was_applied_is_said_before_a_snapshot_is_asked_for(fixture: Fixture) -> None:
+    """A control plane that was put back, and has grown since, learns that it is of another history."""
+    following(fixture, 1, 2)
+    fixture.start()
+    fixture.connect()
+
+    assert fixture.network.sent[-2:] == [Applied(Position("first", 10)), Follow(1, None)]
+
+
+def test_who_knows_of_nothing_claims_nothing(fixture: Fixture) -> None:
+    """Nor does one that goes on from where it is: its question says that."""
+    fixture.connect()
+    assert fixture.acknowledged == []
+    fixture.snapshot(1, at=Position("first", 10))
+    fixture.connect()
+
+    assert fixture.acknowledged == [Position("first", 10)]
 
 
 def test_p18_an_implausible_snapshot_is_an_alarm(fixture: Fixture) -> None:

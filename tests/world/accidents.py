@@ -100,7 +100,8 @@ class Accidents(Scene):
             found = {} if kernel is None else kernel.peers
             peers = {key: peer_of(peer) for key, peer in found.items() if key not in foreign}
             served[name] = {key: peer for key, peer in peers.items() if peer is not None}
-        self.model.began_epoch(served, now=self.clocks.now)
+        self.model.began_epoch(served, self.came_back, now=self.believed_now())
+        self.came_back = set()
 
     def new_epoch(self) -> None:
         if self._plane is None:
@@ -135,6 +136,7 @@ class Accidents(Scene):
         self.plane.put_back(content, whole=whole)
         known = self.model.people
         self.model.people = deepcopy(people)
+        self.came_back |= people.peers.keys() - known.peers.keys()
         for station in self.model.stations.values():
             # Whether they still may or must be there depends on what each gateway had been told.
             for key in (*station.held, *known.peers, *self.model.people.peers):
@@ -183,7 +185,7 @@ class Accidents(Scene):
         site.machine.delete()
         station = self.model.stations[site.name]
         station.held, station.foreign, station.sessions = {}, {}, {}
-        station.kept, station.before = {}, {}
+        station.kept, station.before, station.served = {}, {}, 0
         if self.rewound:
             # With the interface, what it was told went, too.
             station.gone.clear()
@@ -233,7 +235,6 @@ class Accidents(Scene):
         how = self.chance.choice(("removes", "changes the preshared key of", "takes the addresses of"))
         self.tell(f"somebody {how}: {self._name_of(key)} on {site.name}")
         del station.held[key]
-        station.sessions.pop(key, None)
         station.tampered.add(key)
         if how == "removes":
             kernel._remove(key)

@@ -85,6 +85,7 @@ class Machine:
         if self.kernel is not None:
             self.kernel.gone = True
             self.kernel = None
+        self.alias = ""
 
     def run(self, lines: Iterable[str]) -> None:
         """Do what these lines of `ip -batch` say."""

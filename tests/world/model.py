@@ -88,10 +88,16 @@ class Station:
     limbo: dict[bytes, float] = field(default_factory=dict)
     """Keys of earlier epochs that it may still serve, and when their first lease ends."""
     before: dict[bytes, bytes] = field(default_factory=dict)
-    """Peers that it served when the epoch changed, until it has heard of that."""
+    """Those that it served when the epoch changed and who must not go, until it has heard of that."""
+    served: int = 0
+    """How many it served then, also of those who may go: revoked ones that it could not tell apart."""
+    first_ends: dict[bytes, float] = field(default_factory=dict)
+    """When the first lease of a key in an earlier epoch ends, until this gateway hears that it is back."""
     kept: dict[bytes, tuple[bytes, float]] = field(default_factory=dict)
     """Peers of an earlier epoch that it must still serve, and until when."""
     limbo_ends: float = 0.0
+    unheard: set[bytes] = field(default_factory=set)
+    """Keys that were revoked while it keeps peers of an earlier epoch, until it surely knows of that."""
     foreign: dict[bytes, KernelPeer] = field(default_factory=dict)
     sessions: dict[bytes, Session] = field(default_factory=dict)
     watching_since: float = 0.0
@@ -102,6 +108,14 @@ class Station:
     """When the control plane last confirmed its table."""
     tampered: set[bytes] = field(default_factory=set)
     """Keys that somebody else has changed by hand since it was last compared."""
+
+    def mistake_the_unheard(self) -> None:
+        """
+        Note that a daemon that begins anew takes who was revoked for peers that it keeps.
+
+        All that it finds is the interface, on which these look alike (docs/known-limits.md).
+        """
+        self.limbo.update(dict.fromkeys(self.unheard, self.limbo_ends))
 
 
 POOL4, POOL6 = IPv4Network("10.20.30.0/26"), IPv6Network("fd20:30::/64")
@@ -147,6 +161,7 @@ class Model:
         people.peers[key] = peer
         for station in self.stations.values():
             station.gone.discard(key)
+            station.unheard.discard(key)
             station.limbo.pop(key, None)
             station.kept.pop(key, None)
             station.before.pop(key, None)
@@ -176,7 +191,7 @@ class Model:
             raise Broken(f"P7: an address was given again after {(now - since) / 3600:.1f} hours")
 
     def revoked(self, keys: Iterable[bytes], *, now: float) -> None:
-        """Note that keys are not authorised any more."""
+        """Note that keys are not authorised any more; `now` is what the control plane takes for the time."""
         for key in keys:
             peer = self.people.peers.pop(key)
             self.people.resting[peer[32:36]] = self.people.resting[peer[36:52]] = now
@@ -191,8 +206,15 @@ class Model:
         """Return the keys of an account."""
         return [d.key for d in self.people.devices.values() if d.account == account and d.key is not None]
 
-    def began_epoch(self, served: dict[str, dict[bytes, bytes]], *, now: float) -> None:
-        """Note that the control plane has dropped all keys; `served` is what each gateway has then."""
+    def began_epoch(
+        self, served: dict[str, dict[bytes, bytes]], came_back: set[bytes], *, now: float
+    ) -> None:
+        """
+        Note that the control plane has dropped all keys.
+
+        `served` is what each gateway has then; those who came back with an earlier database had
+        been revoked before.
+        """
         dropped = dict(self.people.peers)
         sessions = {name: dict(station.sessions) for name, station in self.stations.items()}
         self.revoked(list(dropped), now=now)
@@ -200,7 +222,11 @@ class Model:
             station.limbo_ends = station.confirmed + LEASE
             for key in (*station.held, *dropped, *served[name]):
                 station.limbo.setdefault(key, station.limbo_ends)
-            station.before, station.held = served[name], {}
+                station.first_ends.setdefault(key, station.limbo_ends)
+            # What was revoked before may still be there, but nobody needs it to stay.
+            entitled = (dropped.keys() - came_back) | station.kept.keys() | station.before.keys()
+            station.before = {key: peer for key, peer in served[name].items() if key in entitled}
+            station.served, station.held = len(served[name]), {}
             station.sessions = sessions[name]
 
     # What is true at every instant.
@@ -275,15 +301,21 @@ class Model:
         if not set(known) <= set(ours):
             raise Broken(f"P9: {name} remembers a key that it does not serve")
         self._check_kept(station, set(ours), now)
+        station.unheard.clear()
         station.held = dict(peers)
+        for key in peers:
+            station.first_ends.pop(key, None)
 
     def _check_kept(self, station: Station, ours: set[bytes], now: float) -> None:
         """P18: if most peers are missing in a new epoch, none is taken away until the lease ends."""
         before, station.before = station.before, {}
         lost = {key: peer for key, peer in before.items() if key not in self.people.peers}
-        if 2 * len(lost) > len(before):
+        served, station.served = station.served, 0
+        if 2 * len(lost) > served:
             for key, peer in lost.items():
-                station.kept.setdefault(key, (peer, station.limbo[key]))
+                station.kept.setdefault(key, (peer, station.first_ends[key]))
+        elif served:
+            station.kept.clear()
         taken = {address for peer in self.people.peers.values() for address in (peer[32:36], peer[36:52])}
         for key, (peer, until) in list(station.kept.items()):
             if now >= until - S or not taken.isdisjoint((peer[32:36], peer[36:52])):

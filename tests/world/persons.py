@@ -182,16 +182,19 @@ class Persons(Scene):
         self._register(account, device, key)
 
     def _revoke(self, keys: list[bytes]) -> None:
-        self.model.revoked(keys, now=self.clocks.now)
+        self.model.revoked(keys, now=self.believed_now())
         for name, site in self.sites.items():
             station = self.model.stations[name]
             is_told = site.talker is not None and site.talker.streaming
             if is_told:
                 self._expect_gone(name, keys)
-            if (not is_told or site.machine.kill_after is not None) and self.clocks.now < station.limbo_ends:
-                # Restarted, it can't tell these from those of the earlier epoch that it is to keep
-                # (docs/known-limits.md).
-                station.limbo.update(dict.fromkeys(keys, station.limbo_ends))
+            if self.clocks.now < station.limbo_ends:
+                station.unheard.update(keys)
+                # Back and gone again, before this gateway had heard that they were back.
+                back = station.first_ends.keys() & set(keys)
+                station.limbo.update(dict.fromkeys(back, station.limbo_ends))
+            if not site.following:
+                station.mistake_the_unheard()
 
     def _expect_gone(self, name: str, keys: list[bytes]) -> None:
         """From a moment after a gateway was told on, it must never have these keys again."""

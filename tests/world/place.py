@@ -65,6 +65,12 @@ class Site:
         return [] if reception is None else list(reception.follower.table.peers)
 
     @property
+    def following(self) -> bool:
+        """Whether the daemon that runs has been told a table."""
+        reception = None if self.daemon is None else self.daemon._reception
+        return reception is not None and reception.follower.resume is not None
+
+    @property
     def rewound(self) -> bool:
         """Whether the daemon believes that the control plane went back."""
         reception = None if self.daemon is None else self.daemon._reception

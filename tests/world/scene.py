@@ -46,6 +46,8 @@ class Scene:
         """-1 if the copy is of an earlier epoch."""
         self.rewound = False
         """Whether the whole folder of the database was put back, in this epoch."""
+        self.came_back: set[bytes] = set()
+        """Keys that only an earlier database, put back in this epoch, still has."""
         self._later: list[tuple[float, int, Callable[[], None]]] = []
         self._order = 0
         self._tick_at = 0.0
@@ -144,6 +146,7 @@ class Scene:
     def _start(self, site: Site) -> None:
         station = self.model.stations[site.name]
         station.watching_since = 0.0
+        station.mistake_the_unheard()
         station.fresh = not site.machine.alias
         site.start()
         if site.daemon is not None and site.keeper is not None:
@@ -208,6 +211,19 @@ class Scene:
                 raise Broken("P13: a gateway was told something of an account or a device")
         if any(known.token.encode() in said for known in self.model.people.devices.values()):
             raise Broken("P15: a token was told to a gateway")
+
+    def believed_now(self) -> float:
+        """
+        Return what time the control plane takes it for.
+
+        Started with a wrong clock it is late, and addresses that are given back then rest less
+        once its clock is right (docs/known-limits.md).
+        """
+        if self._plane is None:
+            return self.clocks.now
+        believed = self._plane.control.clock
+        passed = self.clocks.now - believed.boottime
+        return min(self.clocks.now, believed.wall + passed - EPOCH_OF_TIME.timestamp())
 
     # Choosing.
 

@@ -28,6 +28,7 @@ DEEDS = {
     "replay": 2,
     "cut": 5,
     "disturb": 8,
+    "miss_a_change": 2,
     "kill_soon": 10,
     "kill_now": 2,
     "kill_network_process": 3,
@@ -38,6 +39,7 @@ DEEDS = {
     "back_up": 2,
     "put_back": 1,
     "put_back_whole": 1,
+    "go_back": 1,
     "step_clock": 2,
     "delete_interface": 1,
     "add_foreign": 1,
@@ -78,6 +80,24 @@ class Story(Persons, Traffic, Accidents):
         getattr(self, what)()
         self.pass_time(self._pause())
         self.check()
+
+    def miss_a_change(self) -> None:
+        """Somebody goes, of which one gateway is not told, and somebody comes, of which it is."""
+        site = self._site()
+        site.weather.fault = "drop"
+        self.tell(f"the feed is disturbed: of {site.name}, drop")
+        self.log_out()
+        self.pass_time(1)
+        self.register()
+
+    def go_back(self) -> None:
+        """The whole folder is put back right after somebody has gone, and a gateway begins anew."""
+        self.back_up()
+        self.pass_time(1)
+        self.log_out()
+        self.pass_time(2)
+        self.put_back_whole()
+        self.kill_now()
 
     def _pause(self) -> float:
         kind = self.chance.random()

@@ -117,7 +117,7 @@ def reuse_addresses(patch: pytest.MonkeyPatch) -> None:
 
 def drop_most_peers(patch: pytest.MonkeyPatch) -> None:
     """The empty table of a new epoch is believed."""
-    patch.setattr(Follower, "_until", lambda *_: 0)
+    patch.setattr(Follower, "_kept", lambda *_: {})
 
 
 def serve_without_end(patch: pytest.MonkeyPatch) -> None:
@@ -131,21 +131,17 @@ def never_reconcile(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Keeper, "reconcile", lambda keeper: setattr(keeper, "next_reconcile", keeper._now() + 60))
 
 
-MANY_COPIES = {
-    "back_up": 30,
-    "put_back_whole": 20,
-    "kill_now": 40,
-    "kill_soon": 30,
-    "log_out": 20,
-    "register": 40,
-}
+MANY_COPIES = {"go_back": 30, "new_epoch": 10, "register": 40}
 MANY_DEVICES = {"register": 60, "log_out": 40, "open_account": 20, "put_back_whole": 0}
-MANY_GAPS = {"disturb": 60, "register": 40, "log_out": 30, "put_back_whole": 0}
+MANY_GAPS = {"miss_a_change": 30, "open_account": 10, "register": 40, "put_back_whole": 0}
+MANY_EPOCHS = {"new_epoch": 10}
+MANY_CUTS = {"cut": 20, "new_epoch": 5}
+MANY_REPLAYS = {"replay": 20, "half_open": 12}
 
 BROKEN: dict[Breaks, tuple[str, dict[str, int]]] = {
     purge_by_wall_clock: ("P1|P3", {}),
     never_connected: ("P1", {}),
-    no_cap: ("P1", {"replay": 10}),
+    no_cap: ("P1", MANY_REPLAYS),
     reinstate_without_addresses: ("P5", {}),
     purge_in_two_messages: ("P5", {}),
     remove_by_interrupted_dumps: ("P5|P10|P18", {}),
@@ -153,9 +149,9 @@ BROKEN: dict[Breaks, tuple[str, dict[str, int]]] = {
     apply_what_does_not_follow: ("P8|P9|P18", MANY_GAPS),
     forget_removals: ("P8|P9|P18", {}),
     reuse_addresses: ("P7", MANY_DEVICES),
-    drop_most_peers: ("P18", {}),
-    serve_without_end: ("P8", {}),
-    never_reconcile: ("P5|P18", {}),
+    drop_most_peers: ("P18", MANY_EPOCHS),
+    serve_without_end: ("P8|P18", MANY_CUTS),
+    never_reconcile: ("P5|P8|P9|P18", {}),
 }
 """Each line, the promises that it keeps, and the accidents that it is there for."""
 

@@ -184,7 +184,8 @@ class Talker:
     def _take_in(self, record: FromKernel) -> None:
         if isinstance(record, Applied):
             self._applied = Position(*record.position)
-            self._failures = 0
+            if not self._asked or self._follow is not None:
+                self._failures = 0
         elif isinstance(record, Identity):
             self._identity = record
             self._lose(pausing=False)

@@ -221,9 +221,20 @@ class Gateway:
         elif self._reception is None:
             return
         elif isinstance(record, StreamLost):
+            self._claim(self._reception.follower)
             self._network.send(self._reception.ask())
         else:
             self._take_in_feed(self._reception, record, now)
+
+    def _claim(self, follower: Follower) -> None:
+        """
+        Say what was applied here before a snapshot is asked for.
+
+        A control plane that was put back to less has to know of it first: its own revisions may
+        have grown past ours meanwhile, and then nothing else would tell.
+        """
+        if follower.resume is None and follower.position is not None:
+            self._network.send(Applied(follower.position))
 
     def _welcome(self, pools: Pools) -> None:
         if self._care.taken is None or (self._pools and self._pools[0] == pools):

@@ -103,8 +103,11 @@ class Conversation:
         if isinstance(record, Applied):
             if self._applied.full():
                 self._applied.get_nowait()
+                self._applied.task_done()
             self._applied.put_nowait(record.position)
-            self._failures = 0
+            # What is claimed before a stream is asked for says nothing of how well it goes.
+            if self._follow is None or self._follow.done():
+                self._failures = 0
         elif isinstance(record, Identity):
             self._identity = record
             self._identified.set()
@@ -166,6 +169,8 @@ class Conversation:
         self._follow = asyncio.get_running_loop().create_future()
         await self._pipes.say(Welcome(_pools(welcome)), StreamLost())
         follow = await self._follow
+        # Whoever was put back to less than we know is to say so before it sends anything.
+        await self._applied.join()
         await self._pipes.say(StreamBegins(follow.number))
         position = follow.position
         query = "" if position is None else "?" + urlencode(position._asdict())
@@ -194,10 +199,12 @@ class Conversation:
                 response = await self._request(
                     "/v1/gateway/applied", GatewayApplied(position.epoch, position.revision)
                 )
+                if response.status == _CONFLICT:
+                    await self._pipes.say(WentBack())
             except ControlPlaneUnreachable:
-                continue
-            if response.status == _CONFLICT:
-                await self._pipes.say(WentBack())
+                pass
+            finally:
+                self._applied.task_done()
 
     async def _request(self, path: str, body: object) -> Response:
         async with self._one_request:

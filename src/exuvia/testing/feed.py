@@ -77,6 +77,8 @@ class FakeFeed:
     applied: list[Position] = field(default_factory=list)
     silent: bool = False
     """Whether it accepts connections and answers nothing."""
+    refuses_claims: bool = False
+    """Whether it refuses, after a moment, what gateways say that they have applied."""
 
     def __post_init__(self) -> None:
         self._streams: set[asyncio.Queue[bytes]] = set()
@@ -143,6 +145,8 @@ class FakeFeed:
                 if url.path == "/v1/feed":
                     await self._stream(_asked(url.query), writer)
                     break
+                if self.refuses_claims and url.path == "/v1/gateway/applied":
+                    await asyncio.sleep(0.2)
                 status, answer = self._reply(method, url.path, headers.get("authorization", ""), body)
                 writer.write(_response(status, answer))
                 await writer.drain()
@@ -157,7 +161,7 @@ class FakeFeed:
         if (method, path) == ("PUT", "/v1/gateway/applied"):
             said = msgspec.json.decode(body, type=GatewayApplied)
             self.applied.append(Position(said.epoch, said.revision))
-            return 204, b""
+            return (409, b"{}") if self.refuses_claims else (204, b"")
         return 404, b"{}"
 
     async def _stream(self, asked: Position | None, writer: asyncio.StreamWriter) -> None:
@@ -219,3 +223,5 @@ async def _close(server: asyncio.Server) -> None:
     for task in others:
         task.cancel()
     await asyncio.gather(*others, return_exceptions=True)
+    # Connections are only closed a turn of the loop after they were told to.
+    await asyncio.sleep(0)
