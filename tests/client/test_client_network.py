@@ -119,8 +119,8 @@ def test_marked_packets_skip_our_rules() -> None:
         "5206 nop",
     ]
     assert [line for line in lines if not line.startswith("rule")] == [
-        "route replace default dev exuvia0b src 10.0.0.9 table 25978",
-        "route replace default dev exuvia0b src 10.0.0.9 table 25976",
+        "route replace 0.0.0.0/0 dev exuvia0b src 10.0.0.9 table 25978",
+        "route replace 0.0.0.0/0 dev exuvia0b src 10.0.0.9 table 25976",
     ]
     present = [0, *routes.PRIORITIES, 32766]
     assert routes.removed(present) == [f"rule del priority {n}" for n in range(5200, 5207)]

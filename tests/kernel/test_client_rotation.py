@@ -1,5 +1,6 @@
 """A change of keys on the real kernel: two tunnels, and every packet counted at both ends."""
 
+import json
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -296,6 +297,19 @@ def test_without_ipv6(world: World, where: str) -> None:
     assert world.pings()
     assert rotator.call("take_down") == []
     rotator.kill()
+
+
+def test_the_mtu_fits_the_way(world: World) -> None:
+    """A second tunnel is as wide as the first: what counts is the way to the gateway."""
+    world.internet.ip("link set to-home mtu 1400")
+    world.home.ip("link set eth0 mtu 1400")
+    rotator = Rotator(world)
+    rotator.up()
+    rotator.rotate()
+    links = json.loads(world.home.run("ip", "-j", "link", "show"))
+    rotator.kill()
+
+    assert [link["mtu"] for link in links if link["ifname"].startswith("exuvia0")] == [1320, 1320]
 
 
 def test_names_follow(world: World) -> None:

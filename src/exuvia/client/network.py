@@ -17,13 +17,13 @@ from typing import Any, Literal
 
 from exuvia.client import killswitch, routes
 from exuvia.client.gateways import Address, Endpoint, Gateway
-from exuvia.client.killswitch import Hold, Openings, Passage
+from exuvia.client.killswitch import TUNNEL_MARK, Hold, Openings, Passage
 from exuvia.client.routes import Place
 from exuvia.client.state import Grant
 from exuvia.client.tunnel import ALIAS, Tunnel
 from exuvia.errors import ExuviaError, InterfaceExists, InterfaceUnavailable, InvalidConfiguration
 from exuvia.rules.liveness import Stillness
-from exuvia.system import clock, firewall, flows, links, sysctl
+from exuvia.system import clock, firewall, flows, links, sockets, sysctl
 from exuvia.system.dns import Resolver, Way
 from exuvia.wg.keys import PrivateKey
 from exuvia.wg.peers import Sighting
@@ -154,9 +154,7 @@ class Network:
         try:
             self._make(self._other, gateway, key, grant, keepalive=0)
             for place in self._places(self._other):
-                family = place.address.version
-                stale = routes.removed(_priorities(family), number=place.number)
-                links.run([*stale, *_arrived(place)], family=family)
+                links.run(_arrived(place), family=place.address.version)
         except ExuviaError:
             with contextlib.suppress(ExuviaError):
                 self.abandon()
@@ -214,10 +212,15 @@ class Network:
 
     def _end_other(self) -> None:
         """In this order: what of it is left when we are killed between two steps carries nothing."""
-        number = self._other.number
+        number, addresses = self._other.number, _addresses(self._other)
         self._other.end()
-        for family in _families():
-            links.run(routes.removed(_priorities(family), number=number), family=family)
+        try:
+            for place in (Place(number, "", address) for address in addresses):
+                if place.address.version in _families():
+                    links.run([routes.kept_no_more(place)], family=place.address.version)
+        except InterfaceUnavailable:  # one of them was not there
+            for family in _families():
+                links.run(routes.removed(_priorities(family), number=number), family=family)
         self._role, self._stillness = "none", None
         if self._ruleset:
             self._close()
@@ -239,12 +242,12 @@ class Network:
     def _lead_into(self, tunnel: Tunnel) -> None:
         """Let new flows take this tunnel, and no other: one step for each family."""
         gone, come = (None if of is None else of.dns for of in (self._gateway, tunnel.gateway))
-        for place in self._places(tunnel):
-            family = place.address.version
-            lines = [routes.taken(place)]
-            if gone != come:
-                lines += routes.resolver_changed(gone, come, family=family)
-            links.run(lines, family=family)
+        links.run(routes.taken(place) for place in self._places(tunnel))
+        for family in (4, 6):
+            for line in routes.resolver_changed(gone, come, family=family):
+                # It may be as it is to be already, if an earlier attempt was cut short.
+                with contextlib.suppress(InterfaceUnavailable):
+                    links.run([line], family=family)
 
     def _places(self, tunnel: Tunnel) -> list[Place]:
         return [
@@ -381,9 +384,5 @@ def _families(interface: str | None = None) -> tuple[int, ...]:
 
 def _mtu_towards(endpoint: Endpoint) -> int:
     """Return the tunnel's MTU: what the way to the gateway carries, less WireGuard's own bytes."""
-    try:
-        (route,) = links.show("route", "get", str(endpoint.address))
-        (link,) = links.show("link", "show", "dev", str(route["dev"]))
-    except (ExuviaError, ValueError, KeyError):
-        return _USUAL_MTU
-    return max(_LEAST_MTU, min(_USUAL_MTU, int(link["mtu"]) - _OVERHEAD))
+    carried = sockets.mtu_towards(str(endpoint.address), endpoint.port, mark=TUNNEL_MARK)
+    return _USUAL_MTU if carried is None else max(_LEAST_MTU, min(_USUAL_MTU, carried - _OVERHEAD))

@@ -40,10 +40,12 @@ class Place(NamedTuple):
 
 def kept(place: Place) -> list[str]:
     """Return the lines of `ip -batch` that keep in a tunnel what has its address."""
-    return [
-        f"route replace {_default(place)} table {place.table}",
-        f"rule add priority {place.priority} from {place.address} lookup {place.table}",
-    ]
+    return [f"route replace {_default(place)} table {place.table}", f"rule add {_from(place)}"]
+
+
+def kept_no_more(place: Place) -> str:
+    """Return the line that undoes kept(), once the interface and its routes are gone."""
+    return f"rule del {_from(place)}"
 
 
 def taken(place: Place) -> str:
@@ -63,9 +65,11 @@ def added(dns: Address | None, *, family: int) -> list[str]:
 
 
 def resolver_changed(gone: Address | None, come: Address | None, *, family: int) -> list[str]:
-    """Return the lines that lead to another resolver from now on."""
-    removed = [line.replace("rule add", "rule del", 1) for line in _resolver(gone, family)]
-    return [*_resolver(come, family), *removed]
+    """Return the lines that lead to another resolver from now on, unless it is the same."""
+    if gone == come:
+        return []
+    before = [line.replace("rule add", "rule del", 1) for line in _resolver(gone, family)]
+    return [*_resolver(come, family), *before]
 
 
 def removed(present: Iterable[int], *, number: int | None = None, but: Container[int] = ()) -> list[str]:
@@ -85,5 +89,11 @@ def _resolver(dns: Address | None, family: int) -> list[str]:
     return [f"rule add priority {_RESOLVER} to {dns} lookup {TABLE}"]
 
 
+def _from(place: Place) -> str:
+    return f"priority {place.priority} from {place.address} lookup {place.table}"
+
+
 def _default(place: Place) -> str:
-    return f"default dev {place.interface} src {place.address}"
+    # Not "default": this tells the family, so that one batch can be of both.
+    everything = "0.0.0.0/0" if place.address.version == 4 else "::/0"
+    return f"{everything} dev {place.interface} src {place.address}"

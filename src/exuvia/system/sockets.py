@@ -9,6 +9,9 @@ from typing import Any
 
 from exuvia.errors import AlreadyRunning
 
+_IP_MTU, _IPV6_MTU = 14, 24
+"""Of linux/in.h and linux/in6.h."""
+
 Found = tuple[socket.AddressFamily, socket.SocketKind, int, tuple[Any, ...]]
 """Family, kind, protocol and address of a place to connect to."""
 
@@ -73,6 +76,19 @@ async def look_up(host: str, port: int) -> list[Found]:
 
     threading.Thread(target=ask, daemon=True).start()
     return await found
+
+
+def mtu_towards(address: str, port: int, *, mark: int) -> int | None:
+    """Return the longest packet that the way there carries, for packets with this mark; None if unknown."""
+    six = ":" in address
+    level, name = (socket.IPPROTO_IPV6, _IPV6_MTU) if six else (socket.IPPROTO_IP, _IP_MTU)
+    with socket.socket(socket.AF_INET6 if six else socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, mark)
+            sock.connect((address, port))  # of datagrams: nothing is sent
+            return sock.getsockopt(level, name)
+        except OSError:
+            return None
 
 
 def claim(name: str) -> socket.socket:
