@@ -1,6 +1,7 @@
 """The peer of bench/registrations.py: the same registration as many would build it."""
 
 import base64
+import contextlib
 import os
 import random
 import secrets
@@ -61,7 +62,19 @@ class Registered(BaseModel):
     preshared_key: str
 
 
-app = FastAPI()
+@contextlib.asynccontextmanager
+async def lifespan(_app: FastAPI):  # type: ignore[no-untyped-def]
+    async with engine.begin() as connection:
+        await connection.run_sync(Base.metadata.create_all)
+    async with sessions() as opened:
+        with open(os.environ["BENCH_NUMBERS"]) as file:  # noqa: ASYNC230
+            opened.add_all(Account(number=line.strip()) for line in file)
+        await opened.commit()
+    yield
+    await engine.dispose()
+
+
+app = FastAPI(lifespan=lifespan)
 
 
 async def session():  # type: ignore[no-untyped-def]
@@ -79,12 +92,14 @@ async def register(
     account = await database.scalar(select(Account).where(Account.number == number))
     if account is None:
         raise HTTPException(401)
-    count = await database.scalar(select(func.count()).where(Device.account_id == account.id))
-    if count >= account.device_limit:
+    # Taken out of the object, which has expired after a rollback.
+    account_id, device_limit = account.id, account.device_limit
+    count = await database.scalar(select(func.count()).where(Device.account_id == account_id))
+    if count >= device_limit:
         raise HTTPException(409)
     for _ in range(10):
         device = Device(
-            account_id=account.id,
+            account_id=account_id,
             name=f"device {secrets.token_hex(2)}",
             token=secrets.token_urlsafe(32),
             public_key=wanted.public_key,
@@ -98,6 +113,8 @@ async def register(
             break
         except IntegrityError:
             await database.rollback()
+    else:
+        raise HTTPException(503)
     return Registered(
         id=device.id,
         name=device.name,
@@ -110,16 +127,6 @@ async def register(
 @app.get("/healthz")
 async def healthz() -> dict[str, str]:
     return {"status": "ok"}
-
-
-@app.on_event("startup")
-async def start() -> None:
-    async with engine.begin() as connection:
-        await connection.run_sync(Base.metadata.create_all)
-    async with sessions() as opened:
-        with open(os.environ["BENCH_NUMBERS"]) as file:  # noqa: ASYNC230
-            opened.add_all(Account(number=line.strip()) for line in file)
-        await opened.commit()
 
 
 if __name__ == "__main__":

@@ -26,6 +26,8 @@ from exuvia.system import entropy
 HERE = Path(__file__).parent
 CONNECTIONS = 64
 DEVICES = 5
+WARM_UP = 3
+"""Seconds of the same load that are not counted: afterwards every page that matters is in memory."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ def exuvia(database: Path, keys: int, options: argparse.Namespace) -> Result:
     with serving(command):
         pass  # makes the database
     numbers = database.with_suffix(".numbers")
-    fill(database, numbers, keys, accounts=options.seconds * 20_000 // DEVICES)
+    fill(database, numbers, keys, accounts=(options.seconds + WARM_UP) * 20_000 // DEVICES)
     with serving(command) as url:
         return load(url, numbers, options.seconds)
 
@@ -89,7 +91,9 @@ def fastapi(database: Path, options: argparse.Namespace) -> Result:
     """Measure what many would build."""
     numbers = database.with_suffix(".numbers")
     environment = {**os.environ, "BENCH_DATABASE": str(database), "BENCH_NUMBERS": str(numbers)}
-    numbers.write_text("".join(f"{new_account_number(entropy.bits)}\n" for _ in range(options.seconds * 800)))
+    numbers.write_text(
+        "".join(f"{new_account_number(entropy.bits)}\n" for _ in range((options.seconds + WARM_UP) * 800))
+    )
     with serving([sys.executable, str(HERE / "fastapi_peer.py")], environment) as url:
         return load(url, numbers, options.seconds)
 
@@ -108,6 +112,16 @@ def serving(command: list[str], environment: dict[str, str] | None = None) -> It
 def load(url: str, numbers: Path, seconds: int) -> Result:
     """Register devices as fast as the server can, for so many seconds, after a short warm-up."""
     urlopen(f"{url}/healthz").close()
+    everybody = numbers.read_text().splitlines(keepends=True)
+    first = len(everybody) * WARM_UP // (WARM_UP + seconds)
+    for part, duration in ((everybody[:first], WARM_UP), (everybody[first:], seconds)):
+        numbers.write_text("".join(part))
+        found = run_wrk(url, numbers, duration)
+    return found
+
+
+def run_wrk(url: str, numbers: Path, seconds: int) -> Result:
+    """Send requests for so many seconds, and return what came of it."""
     wrk = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "--latency", "--timeout", "10s"]
     script = ["-s", str(HERE / "registrations.lua"), url, "--", str(numbers), str(DEVICES)]
     found = subprocess.run([*wrk, *script], capture_output=True, text=True, check=True)
@@ -148,6 +162,8 @@ def fill(database: Path, numbers: Path, keys: int, accounts: int) -> None:
     connection.execute("COMMIT")
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     connection.close()
+    # Half a gibibyte that still has to reach the disk would be written while we measure.
+    os.sync()
 
 
 def made_up_keys(devices: list[tuple[bytes, bytes]]) -> Iterator[tuple[bytes, ...]]:

@@ -64,6 +64,7 @@ class _Writer(Writer):
     def __init__(self, connection: Any, on_commit: Callable[[Committed], None]) -> None:
         self._connection = connection
         self._on_commit = on_commit
+        self._note = lambda _rows_written: None
 
     async def run(self, operation: Operation[T]) -> T:
         (result,) = self.together([operation])

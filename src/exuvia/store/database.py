@@ -10,6 +10,8 @@ LOCK_PATIENCE = 0.5
 
 _PAGE_BYTES = 4096
 _CACHE_KIBIBYTES = 64 * 1024
+_LONGEST_LOG = 64 * 1024 * 1024 // _PAGE_BYTES
+"""Pages in the WAL at which the writer himself finishes a checkpoint, if store/checkpoints.py did not."""
 _WRITER_SETTINGS = (
     f"PRAGMA page_size = {_PAGE_BYTES}",
     "PRAGMA auto_vacuum = NONE",  # store/wiping.py knows no pages of pointers
@@ -19,6 +21,7 @@ _WRITER_SETTINGS = (
     "PRAGMA temp_store = MEMORY",  # nothing is spilled into files that nobody erases
     "PRAGMA foreign_keys = ON",
     "PRAGMA trusted_schema = OFF",
+    f"PRAGMA wal_autocheckpoint = {_LONGEST_LOG}",
     f"PRAGMA cache_size = -{_CACHE_KIBIBYTES}",
 )
 
@@ -36,6 +39,13 @@ def reader(path: Path) -> sqlite3.Connection:
     connection = _connect(path)
     connection.execute("PRAGMA query_only = ON")
     connection.execute("PRAGMA temp_store = MEMORY")
+    return connection
+
+
+def checkpointer(path: Path) -> sqlite3.Connection:
+    """Return a connection that does nothing but bring the file up to date."""
+    connection = _connect(path)
+    connection.execute("PRAGMA synchronous = FULL")
     return connection
 
 

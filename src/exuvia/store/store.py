@@ -12,6 +12,7 @@ from exuvia.errors import InvalidConfiguration
 from exuvia.rules.allocation import DEFAULT_POOL4, Bits, Pools, pool4_from_text, pool6_from_text, random_pool6
 from exuvia.rules.expiry import first_look
 from exuvia.store import database, files, generation, peers
+from exuvia.store.checkpoints import Checkpoints
 from exuvia.store.credentials import KEY_LENGTH, Hasher
 from exuvia.store.migrate import migrate, migrations
 from exuvia.store.reader import Reader
@@ -83,7 +84,8 @@ async def opened(
             pools = _pinned_pools(connection, wanted, bits)
             (clock_hour,) = connection.execute("SELECT clock_hour FROM meta").fetchone()
             at = peers.position(connection)
-        writer, reader = Writer(connection, on_commit), Reader(path)
+            checkpoints = stack.enter_context(contextlib.closing(Checkpoints(path)))
+        writer, reader = Writer(connection, on_commit, checkpoints.note), Reader(path)
         try:
             yield Store(path, hasher, pools, clock_hour, at, writer, reader, wiper)
         finally:

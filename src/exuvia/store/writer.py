@@ -107,14 +107,20 @@ class _Job:
 class Writer:
     """
     The thread that writes. `on_commit` is called in the event loop, in commit order, and
-    before the answers of that commit are given.
+    before the answers of that commit are given; `note` in the thread, with the rows written so far.
     """
 
     rows_written = 0
     """By operations since the start; what runs alone does not count."""
 
-    def __init__(self, connection: sqlite3.Connection, on_commit: Callable[[Committed], None]) -> None:
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        on_commit: Callable[[Committed], None],
+        note: Callable[[int], None] = lambda rows_written: None,
+    ) -> None:
         self._connection = connection
+        self._note = note
         self._on_commit = on_commit
         self._loop = asyncio.get_running_loop()
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
@@ -225,6 +231,7 @@ class Writer:
         committed = transaction.finish()
         self._connection.execute("COMMIT")
         self.rows_written += self._connection.total_changes - before
+        self._note(self.rows_written)
         return committed
 
     def _attempt(self, job: _Job, operation: Operation[Any], transaction: Transaction) -> None:
