@@ -1,4 +1,4 @@
-"""A change of keys with everything real: control plane, gateway and client as processes, WireGuard between."""
+"""A change of keys with everything real: control plane, gateway, client, and WireGuard between."""
 
 import json
 import subprocess
@@ -152,7 +152,7 @@ def test_an_account_suspended_and_resumed(place: Place) -> None:
 
 
 def test_a_client_killed_in_the_middle(place: Place) -> None:
-    """Killed while it changes its key, at many moments, the next `up` is connected with one key in the end."""
+    """Killed while it changes its key, at many moments, the next `up` ends connected with one key."""
     for pause in (0.15, 0.25, 0.35, 0.45, 0.6):
         client = place.up("--drain", "0")
         rotating = subprocess.Popen(

@@ -71,7 +71,7 @@ class Beside:
         self.until = now + self._drain
         try:
             while now < self.until and not self.hurry.is_set() and not self._tunnels.old_is_idle():
-                await _happens(self.hurry, min(_IDLE, self.until - now))
+                await _happens(self.hurry, max(_LOOK, min(_IDLE, self.until - now)))
                 now = self._clock.boottime()
             self._tunnels.end_old()
         finally:
