@@ -4,12 +4,13 @@ import json
 import socket
 import time
 from collections.abc import Callable, Iterator
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 
 import pytest
 
+from exuvia.client.killswitch import Openings, Passage, ruleset
 from exuvia.testing.chatter import Chatter, leaks
-from exuvia.testing.home import HOME, HOME6, WEB, WEB6, Gateway, World
+from exuvia.testing.home import HOME, HOME6, LAN, WEB, WEB6, Gateway, World
 from exuvia.testing.namespaces import Packet
 from exuvia.testing.rotator import Refused, Rotator
 from exuvia.testing.traffic import Program
@@ -184,7 +185,7 @@ def test_another_tunnels_address_is_refused(world: World, rotator: Rotator) -> N
     assert forged(world.gateways[0]) > before
 
 
-def sends(world: World, source: str, device: str) -> bool:
+def sends(world: World, source: str, device: str, *, to: str = WEB) -> bool:
     """Say whether a socket that insists on an address and a device may send."""
     with world.home.inside(), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.bind((source, 0))
@@ -192,11 +193,64 @@ def sends(world: World, source: str, device: str) -> bool:
         world.wiretap.packets()
         try:
             for _ in range(2):
-                sock.sendto(b"hello", (WEB, 9))
+                sock.sendto(b"hello", (to, 9))
                 time.sleep(0.05)
         except OSError:
             return False
         return any(packet.kind == "udp" for packet in world.wiretap.packets())
+
+
+def test_a_tunnels_address_on_the_local_network(world: World, rotator: Rotator) -> None:
+    """Where the local network is let through, nothing is said there with a tunnel's address."""
+    rotator.rotate()
+    passages = [
+        Passage(name, IPv4Address(four), IPv6Address(six))
+        for name, four, six in zip(
+            ("exuvia0", "exuvia0b"), addresses(rotator, 4), addresses(rotator, 6), strict=True
+        )
+    ]
+    text = ruleset(Openings(tuple(passages), lan=True))
+    world.home.run("nft", "-f", "-", text=text)
+    assert sends(world, "192.168.7.2", "eth0", to=LAN)
+    assert not sends(world, str(passages[0].address4), "eth0", to=LAN)
+    assert not sends(world, str(passages[1].address4), "eth0", to=LAN)
+
+    broken = text.replace("ip saddr 10.77.0.2 reject with icmpx admin-prohibited", "")
+    assert broken != text
+    world.home.run("nft", "-f", "-", text=broken)
+    assert sends(world, "10.77.0.2", "eth0", to=LAN)
+
+
+def test_a_gateway_that_asks_for_other_addresses(world: World, rotator: Rotator) -> None:
+    """What comes by a tunnel reaches that tunnel's own address only, not the one on the local network."""
+    gateway = world.gateways[0]
+    peer = rotator.devices[0]
+    allowed = ",".join([*peer.addresses, "192.168.7.2/32"])
+    gateway.namespace.run("wg", "set", gateway.interface, "peer", peer.public_key, "allowed-ips", allowed)
+    gateway.namespace.ip(f"route add 192.168.7.2/32 dev {gateway.interface}")
+    try:
+        with world.home.inside():
+            listener = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        with listener:
+            listener.bind(("", 5002))
+            listener.settimeout(0.5)
+            assert hears(listener, gateway, "10.77.0.2")
+            assert not hears(listener, gateway, "192.168.7.2")
+            world.home.run("nft", "flush", "chain", "inet", "exuvia_client", "input")
+            world.home.run("nft", "add", "rule", "inet", "exuvia_client", "input", "accept")
+            assert hears(listener, gateway, "192.168.7.2")
+    finally:
+        gateway.namespace.ip(f"route delete 192.168.7.2/32 dev {gateway.interface}")
+
+
+def hears(listener: socket.socket, gateway: Gateway, address: str) -> bool:
+    """Say whether what a gateway sends to an address at home is heard there."""
+    with gateway.namespace.inside(), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.sendto(b"hello", (address, 5002))
+        try:
+            return listener.recv(100) == b"hello"
+        except TimeoutError:
+            return False
 
 
 def test_a_source_translated_by_somebody_else(world: World, rotator: Rotator) -> None:
