@@ -253,6 +253,63 @@ def test_it_writes_nothing_of_anybody(peers, guard):
     assert "10.9.0" not in said
 
 
+def test_p6_the_wall_clock_decides_nothing(peers, guard):
+    """Ten years forward and back: nobody is forgotten early, and nobody late."""
+    for years in (10, -20, 10):
+        peers[0].shake_hands()
+        time.sleep(1)
+        step_wall_clock(years=years)
+        time.sleep(177)
+        remembered = is_forgotten(peers[0])
+        time.sleep(4)
+
+        assert not remembered
+        assert is_forgotten(peers[0])
+
+
+def step_wall_clock(*, years: int) -> None:
+    """Set the time of day by so many years, in this kernel that is ours alone."""
+    time.clock_settime(time.CLOCK_REALTIME, time.time() + years * 365.25 * 86400)
+
+
+def test_p5_a_guard_that_is_killed_leaves_everybody_configured(peers):
+    """At whatever moment of a purge it dies, no peer is missing or without its allowed IPs."""
+    before = {peer.key: configuration(peer) for peer in peers}
+    for delay in range(20):
+        for peer in peers:
+            peer.first_message()
+        process = start()
+        # They fall due together, QUIET seconds after it began.
+        time.sleep(19.9 + delay * 0.05)
+        process.kill()
+        process.communicate()
+
+        assert {peer.key: configuration(peer) for peer in peers} == before
+
+
+def test_an_allowed_ip_that_is_added_by_hand_survives_a_purge(peers, guard):
+    """P10: what somebody configures while the guard runs is what it reinstates."""
+    peers[0].first_message()
+    time.sleep(15)
+    ips = "10.9.0.0/32,192.168.0.0/24,fd09::/128,10.77.0.0/16"
+    sh("wg", "set", INTERFACE, "peer", peers[0].key, "allowed-ips", ips)
+    time.sleep(7)
+
+    assert is_forgotten(peers[0])
+    assert "10.77.0.0/16" in configuration(peers[0])[1]
+
+
+def test_a_peer_that_is_removed_by_hand_stays_removed(peers, guard):
+    """P9: the guard never brings back whom somebody has taken off the interface."""
+    peers[0].first_message()
+    time.sleep(15)
+    sh("wg", "set", INTERFACE, "peer", peers[0].key, "remove")
+    time.sleep(10)
+
+    assert peers[0].key not in shown()
+    assert len(shown()) == 3
+
+
 @pytest.mark.parametrize(
     ("interface", "sentence"),
     [("no-such", "there is no network interface"), ("lo", "not a WireGuard interface")],
