@@ -198,6 +198,15 @@ def test_how_many_will_be_purged_is_known_before() -> None:
     assert [watch.expected(now=now) for now in (QUIET - 1, QUIET, REJECT_AFTER_TIME)] == [0, 1, 2]
 
 
+def test_who_has_shown_no_other_handshake_is_waited_for() -> None:
+    """A guard that looks once waits for whoever was there when it began, and for nobody who came later."""
+    watch = Watch()
+    look(watch, sighting(), now=5)
+    look(watch, sighting(), sighting(OTHER), now=9)
+
+    assert [watch.unchanged_since(moment) for moment in (4, 5, 8, 9)] == [0, 1, 1, 2]
+
+
 @pytest.mark.parametrize(
     ("peers", "took", "wait"),
     [
