@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import itertools
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from ipaddress import ip_address
 from pathlib import Path
 from random import Random
@@ -73,8 +73,7 @@ class Disk(StateFolder):
 
     def save(self, state: ClientState) -> None:
         """Save, if that is possible just now."""
-        if self._trouble.dead:
-            raise Killed
+        self._trouble.reach_out()
         if self._trouble.disk_full:
             raise StateNotSaved("No space left on device")
         self.saves += 1
@@ -85,6 +84,7 @@ class Disk(StateFolder):
             self._trouble.dead = True
             raise Killed
         super().save(state)
+        self._trouble.reach_out()
 
 
 class Biography:
@@ -124,13 +124,26 @@ class Biography:
             for (module, name), seconds in LOOKS.items():
                 patched.callback(setattr, module, name, getattr(module, name))
                 setattr(module, name, seconds)
-            await self._log_in()
-            self.start()
-            try:
+            async with self.begun():
                 await self._days(days, every)
-            finally:
-                await self._end_process()
-        self.counts["days"] += round(days)
+
+    @contextlib.asynccontextmanager
+    async def begun(self) -> AsyncIterator[None]:
+        """Log in, and run the client while the block lasts."""
+        await self._log_in()
+        self.start()
+        try:
+            yield
+        finally:
+            await self._end_process()
+
+    async def pass_time(self, seconds: float, *, until: Callable[[], bool] = lambda: False) -> None:
+        """Let so much time pass, or less if something is so earlier, without anything going wrong."""
+        end = self.true.now + seconds
+        while self.true.now < end and not until():
+            await asyncio.sleep(LOOK)
+            await self._look_after()
+            self._check()
 
     async def _days(self, days: float, every: float) -> None:
         end = self.true.now + days * DAY
@@ -142,7 +155,7 @@ class Biography:
                     self.faults += 1
                     self.random.choice(MISHAPS)(self)
                 if self.random.random() < 0.7:
-                    self._ask_to_rotate()
+                    self.ask_to_rotate()
             await asyncio.sleep(LOOK)
             await self._look_after()
             self._check()
@@ -153,8 +166,8 @@ class Biography:
         ends = [when for when, *_ in self._endings]
         if self._running is None:
             left = 0.0 if not ends else min(ends) - self.true.now - 1
-        elif self._is_calm(CALM + 30) and self._keeper.phase == "settled":
-            left = min([following, *ends, self.true.now + self._keeper.left() - 20]) - self.true.now
+        elif self._is_calm(CALM + 30) and self.keeper.phase == "settled":
+            left = min([following, *ends, self.true.now + self.keeper.left() - 20]) - self.true.now
         else:
             return
         loop = asyncio.get_running_loop()
@@ -180,7 +193,8 @@ class Biography:
     # The client.
 
     @property
-    def _keeper(self) -> Keeper:
+    def keeper(self) -> Keeper:
+        """The client's state."""
         assert self.parts is not None
         return self.parts.keeper
 
@@ -247,7 +261,7 @@ class Biography:
             raise self._broken(f"the client has ended for no reason: {error!r}") from error
         self.later(10, self.start)
 
-    def _ask_to_rotate(self) -> None:
+    def ask_to_rotate(self) -> None:
         if self._session is not None and self._running is not None:
             self.tell("rotate")
             self._asking = asyncio.ensure_future(_heard(self._session))
@@ -307,9 +321,9 @@ class Biography:
             raise self._broken(f"not connected though nothing was wrong for {CALM:.0f} s")
         if not self.machine.lets_out:
             raise self._broken("connected, but the user's traffic is held back")
-        if self.machine.used is None or self.machine.used.key not in self._own():
+        if self.machine.used is None or self.machine.used.key not in self.own():
             raise self._broken("the tunnel in use has a key that is not saved")
-        settled = self._keeper.phase == "settled" and self._keeper.left() > 0
+        settled = self.keeper.phase == "settled" and self.keeper.left() > 0
         self._unsettled = None if settled else self._unsettled or now
         if self._unsettled is not None and now - max(self._unsettled, self._calm_since) > OVERDUE:
             raise self._broken("a change of keys is overdue though nothing was wrong")
@@ -324,21 +338,33 @@ class Biography:
             self._taken, self._calm_since = True, max(self._calm_since, now)
 
     def _check_orphans(self, now: float) -> None:
-        own = self._own()
+        own = self.own()
         orphans = {key: standing for key, standing in self.office.living.items() if key not in own}
         self._orphans = {key: self._orphans.get(key, now) for key in orphans}
         for key, since in self._orphans.items():
             if orphans[key] != "current" and now - since > ORPHANED:
                 raise self._broken("a key that the client does not have is known for too long")
 
-    def _own(self) -> set[bytes]:
-        state = self._keeper.state
+    @property
+    def settled(self) -> bool:
+        """Whether the client is connected and has nothing left to do."""
+        running = self._running is not None and not self.trouble.dead and self.parts is not None
+        return (
+            running
+            and self.parts.situation.condition == "connected"
+            and self.keeper.phase == "settled"
+            and set(self.office.living) == self.own()
+        )
+
+    def own(self) -> set[bytes]:
+        """Return the public keys that the client has saved."""
+        state = self.keeper.state
         if state is not self._own_keys[0]:
             self._own_keys = (state, {bytes(key.private_key.public_key()) for key in state.keys if key})
         return self._own_keys[1]
 
     def _known(self) -> bool:
-        return self.parts is None or bool(self._own() & set(self.office.living))
+        return self.parts is None or bool(self.own() & set(self.office.living))
 
     def _is_calm(self, seconds: float) -> bool:
         return not self.wrong and self.true.now - self._calm_since > seconds
@@ -356,7 +382,7 @@ class Biography:
 
     def _broken(self, what: str) -> Broken:
         known = [f"{key[:3].hex()} {standing}" for key, standing in self.office.keys.items()]
-        own = [key[:3].hex() for key in self._own()] if self.parts else []
+        own = [key[:3].hex() for key in self.own()] if self.parts else []
         lines = [
             f"seed {self._seed}: {what}",
             *self.told[-60:],

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from random import Random
 from typing import TypeVar
@@ -44,7 +44,17 @@ class Trouble:
     disk_full: bool = False
     dead: bool = False
     """Whether the client's process was killed: then it can do nothing any more."""
-    asked: list[str] = field(default_factory=list)
+    edges: int = 0
+    """How often the client has reached out for anything."""
+    kill_at: int | None = None
+
+    def reach_out(self) -> None:
+        """Count one more time, and end the process if it is the one to end at."""
+        self.edges += 1
+        if self.edges == self.kill_at:
+            self.dead = True
+        if self.dead:
+            raise Killed
 
 
 class Tunnel:
@@ -188,8 +198,7 @@ class FakeMachine:
         return self.beside
 
     def _alive(self) -> None:
-        if self._trouble.dead:
-            raise Killed
+        self._trouble.reach_out()
 
 
 class FakePlane:
@@ -209,17 +218,17 @@ class FakePlane:
 
     async def gateways(self) -> list[GatewayListing]:
         """GET /v1/gateways."""
-        await self._travel("gateways")
+        await self._travel()
         return await self._back([gateway.listing() for gateway in self._office.gateways])
 
     async def device(self) -> DeviceState:
         """GET /v1/device."""
-        await self._travel("device")
+        await self._travel()
         return await self._back(self._office.device())
 
     async def register_key(self, key: PublicKey) -> Grant:
         """PUT /v1/device/keys/{key}."""
-        await self._travel("PUT")
+        await self._travel()
         grant = self._office.put(key)
         if self._random.random() < self._trouble.twice:
             grant = self._office.put(key)
@@ -227,7 +236,7 @@ class FakePlane:
 
     async def confirm(self, key: PublicKey) -> bool:
         """POST …/confirm."""
-        await self._travel("confirm")
+        await self._travel()
         done = self._office.confirm(key)
         if self._random.random() < self._trouble.twice:
             done = self._office.confirm(key)
@@ -235,7 +244,7 @@ class FakePlane:
 
     async def retire(self, key: PublicKey) -> bool:
         """DELETE …."""
-        await self._travel("DELETE")
+        await self._travel()
         done = self._office.delete(key)
         if self._random.random() < self._trouble.twice:
             done = self._office.delete(key)
@@ -243,7 +252,7 @@ class FakePlane:
 
     async def applied(self, grant: Grant) -> bool:
         """GET /v1/applied, waiting up to 5 s."""
-        await self._travel("applied")
+        await self._travel()
         for _ in range(50):
             if self._office.applied(grant):
                 break
@@ -254,8 +263,8 @@ class FakePlane:
     async def close(self) -> None:
         """Nothing stays open."""
 
-    async def _travel(self, what: str) -> None:
-        self._trouble.asked.append(what)
+    async def _travel(self) -> None:
+        self._trouble.reach_out()
         await asyncio.sleep(0.01 + 0.05 * self._random.random())
         try:
             self._reach()
@@ -274,8 +283,7 @@ class FakePlane:
 
     def _reach(self) -> None:
         """Raise unless a packet would get through."""
-        if self._trouble.dead:
-            raise Killed
+        self._trouble.reach_out()
         machine = self._machine
         if self._marked or not machine.is_shut:
             way = not self._trouble.offline and not self._trouble.direct_blocked
