@@ -23,6 +23,9 @@ soak: develop  ## run the long tests: thousands of kills, a virtual month, an ho
 kernel:  ## build the kernel that tests run on, if it isn't there yet
 	$(PYTHON) tools/kernel --build
 
+deb: develop  ## build dist/exuvia_*.deb, to be installed on Debian 12
+	.venv/bin/python tools/deb
+
 pages: develop  ## write the pages of docs/ that say what the code says
 	.venv/bin/python tools/pages
 
@@ -39,5 +42,5 @@ ready:
 develop:
 	@$(PYTHON) tools/setup develop
 
-.PHONY: help demo test check bench soak kernel pages pins clean ready develop
+.PHONY: help demo test check bench soak kernel deb pages pins clean ready develop
 .DEFAULT_GOAL := help

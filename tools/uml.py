@@ -1,8 +1,8 @@
 """
 How the kernel of tools/kernel comes to be: Debian's linux-source, built as User-Mode Linux.
 
-It holds WireGuard and what its tests need, all built in, and nothing else. WireGuard's code in
-it is the ordinary drivers/net/wireguard.
+It holds WireGuard and what its tests need (systemd among that, which runs the package's services),
+all built in, and nothing else. WireGuard's code in it is the ordinary drivers/net/wireguard.
 """
 
 import fcntl
@@ -47,6 +47,8 @@ NF_TABLES_NETDEV NF_TABLES_IPV4 NF_TABLES_IPV6 NF_NAT NFT_CT NFT_NAT NFT_MASQ
 NFT_FIB_INET NFT_FIB_IPV4 NFT_FIB_IPV6 NFT_LIMIT NFT_LOG NFT_REJECT NFT_QUEUE
 NETFILTER_NETLINK_QUEUE NF_CT_NETLINK NF_CONNTRACK_PROCFS NF_CONNTRACK_EVENTS
 NF_CONNTRACK_MARK DYNAMIC_DEBUG
+CGROUPS CGROUP_PIDS CGROUP_SCHED MEMCG CGROUP_BPF BPF_SYSCALL SECCOMP_FILTER
+FHANDLE TMPFS_XATTR TMPFS_POSIX_ACL AUTOFS_FS
 """
 
 # The registers of a host with AMX take 11,008 bytes, and ptrace refuses a smaller buffer than

@@ -6,6 +6,7 @@ is being served, and by opening the database themselves if it is not. The same A
 import asyncio
 import http.client
 import socket
+import tomllib
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,20 +17,38 @@ from exuvia.cli.options import option
 from exuvia.errors import InvalidConfiguration, Refused, Unavailable
 from exuvia.messages import Problem
 from exuvia.store import files
-from exuvia.system import local
+from exuvia.system import local, process
 
 T = TypeVar("T")
+SERVED = Path("/etc/exuvia/serve.toml")
+"""What `exuvia serve` reads by default."""
 _PATIENCE = 30.0
 
 
 def database_option(command: Any) -> Any:
-    """Return a command with the option --database."""
+    """Return a command with the option --database; what `exuvia serve` is told in its file counts too."""
     return option(
         "--database",
-        required=True,
+        callback=_named,
         metavar="sqlite:///PATH",
-        help="Where the control plane keeps what it has to remember.",
+        help=f"Where the control plane keeps what it has to remember (what {SERVED} says).",
     )(command)
+
+
+def _named(ctx: click.Context, parameter: click.Parameter, given: str | None) -> str:
+    """Return the database that was given, or that the server's settings name."""
+    found = given or _served()
+    if found is None:
+        raise click.MissingParameter(ctx=ctx, param=parameter)
+    return found
+
+
+def _served() -> str | None:
+    try:
+        named = tomllib.loads(SERVED.read_text()).get("database")
+    except (OSError, ValueError):
+        return None
+    return named if isinstance(named, str) else None
 
 
 def database_path(url: str) -> Path:
@@ -86,6 +105,8 @@ async def _in_process(database: Path, method: str, path: str, body: bytes) -> tu
 
     if not database.parent.is_dir():
         raise InvalidConfiguration(f"{database.parent}: there is no such folder")
+    # What root made there, a server that is not root could not open.
+    process.become_owner_of(database.parent)
     path, _, query = path.partition("?")
     scope = {"type": "http", "method": method, "path": path, "query_string": query.encode(), "headers": []}
     sent: list[Any] = []

@@ -12,6 +12,7 @@ from exuvia.cli.options import config_file, option
 from exuvia.errors import InvalidConfiguration
 from exuvia.rules.allocation import pool4_from_text, pool6_from_text
 from exuvia.system import clock
+from exuvia.system.notify import notify
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
 
@@ -95,7 +96,12 @@ def command(
         trust_clock,
     )
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(serve(settings, ready=lambda url: click.echo(f"exuvia serve: ready at {url}")))
+        runner.run(serve(settings, ready=_tell))
+
+
+def _tell(url: str) -> None:
+    click.echo(f"exuvia serve: ready at {url}")
+    notify(READY=1)
 
 
 def _address(listen: str) -> tuple[str, int]:

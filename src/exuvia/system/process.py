@@ -122,6 +122,19 @@ def give_up_everything(*, uid: int, gid: int) -> None:
         raise NotPermitted(f"privileges could not be given up: {', '.join(left)}")
 
 
+def become_owner_of(path: Path) -> None:
+    """
+    As root, become whoever owns a path, so that what is made beside it is theirs too.
+
+    Anybody else stays who he is.
+    """
+    found = path.stat()
+    if os.geteuid() == 0 and found.st_uid != 0:
+        os.setgroups([])
+        os.setresgid(found.st_gid, found.st_gid, found.st_gid)
+        os.setresuid(found.st_uid, found.st_uid, found.st_uid)
+
+
 def privileges_left(facts: dict[str, str], *, began_as_root: bool) -> list[str]:
     """Return what of /proc/self/status shows that a process may still do something."""
     left = [name for name in _SETS if int(facts[name], 16)]
