@@ -1,6 +1,7 @@
 """A device's keys follow each other: no step takes the last that works, and each can be repeated."""
 
 import asyncio
+import threading
 from datetime import timedelta
 from ipaddress import ip_interface
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from control_plane import Answer, Plane, fresh_key, plane_at
+from control_plane import Answer, Plane, feed_message, fresh_key, plane_at
 from exuvia.api.upkeep import Upkeep
 from exuvia.messages import DeviceKey, DeviceRegistered, DeviceState, KeyRegistered
 from exuvia.rules.overlap import MOST_RETIRED
@@ -453,6 +454,34 @@ async def test_p7_addresses_of_retired_keys_rest(times: Time, tmp_path: Path) ->
         assert await resting(plane) == {ip_interface(address).ip.packed for address in owner.made.addresses}
         await care.look_after(now=times.passes(timedelta(hours=26)))
         assert await resting(plane) == set()
+
+
+async def test_p13_a_batch_is_told_by_itself(times: Time, tmp_path: Path) -> None:
+    """Also when registrations and next keys wait for the writer before it and after it."""
+    async with plane_at(tmp_path / "x.db") as plane:
+        care = Upkeep(plane.inner.control, erase_after=900)
+        owners = [await Owner.of(plane) for _ in range(4)]
+        for owner in owners:
+            await owner.put(new := fresh_key())
+            await owner.confirm(new)
+            await owner.delete(owner.first)
+        await care.look_after(now=times.passes(timedelta(minutes=9)))
+        subscriber, go_on = plane.inner.control.hub.subscribe(), threading.Event()
+        writer = plane.inner.control.store.writer
+        waiting = [asyncio.ensure_future(writer.run_alone(lambda _connection: go_on.wait(10)))]
+        now = times.passes(timedelta(minutes=1))
+        for owner in owners:
+            waiting.append(asyncio.ensure_future(owner.put(fresh_key())))
+            waiting.append(asyncio.ensure_future(plane.register(owner.number)))
+            await asyncio.sleep(0)
+            if owner is owners[1]:
+                waiting.append(asyncio.ensure_future(care._retire(now)))
+                await asyncio.sleep(0)
+        go_on.set()
+        await asyncio.gather(*waiting)
+        told = [feed_message(line) for _, line in await subscriber.next(0)]
+
+        assert [(len(change.put), len(change.remove)) for change in told] == [(4, 0), (0, 4), (4, 0)]
 
 
 async def resting(plane: Plane) -> set[bytes]:
