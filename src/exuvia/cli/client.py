@@ -6,6 +6,7 @@ import re
 import sys
 import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
@@ -17,6 +18,7 @@ from exuvia.cli.options import config_file, option
 from exuvia.client import down as ending
 from exuvia.client import login as logging_in
 from exuvia.client import offline
+from exuvia.client import renew as renewing
 from exuvia.client.daemon import Daemon
 from exuvia.client.session import Wishes
 from exuvia.client.state import StateFolder
@@ -184,6 +186,32 @@ def interval(folder: StateFolder, days: int) -> None:
     if told and told[-1].failed:
         raise Unavailable(told[-1].said)
     click.echo(told[-1].said if told else asyncio.run(offline.set_interval(folder, days)))
+
+
+@command.command()
+@click.argument("conf", type=click.Path(dir_okay=False, path_type=Path))
+@option("--control", metavar="URL", help="Register the key of CONF there first: https://HOST[:PORT].")
+@option(
+    "--account-file",
+    type=click.File("r"),
+    metavar="FILE",
+    help="For that, read the account number from FILE, or with - from standard input.",
+)
+@option("--ca-file", type=_FILE, metavar="FILE", help="Trust these certificates instead of the system's.")
+def renew(conf: Path, control: str | None, account_file: IO[str] | None, ca_file: Path | None) -> None:
+    """
+    Change the key in CONF, a configuration file of wg-quick.
+
+    For machines without the client: systemd runs this once a week (exuvia-renew@.timer). The file is
+    changed when the new key works; if the interface of its name runs, that is changed in place,
+    which ends connections that are open. If no handshake comes of it, all stays as it was.
+    """
+    file = renewing.ConfFile(conf.absolute())
+    if control is not None and file.load() is None:
+        certificates = None if ca_file is None else str(ca_file.absolute())
+        account = partial(_account_number, account_file)
+        asyncio.run(renewing.register(file, control, ca_file=certificates, account=account))
+    asyncio.run(renewing.renew(file, say=click.echo))
 
 
 @command.command()

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from functools import partial
 from ipaddress import IPv4Interface, IPv6Interface, ip_interface
 from pathlib import Path
 from typing import NoReturn
@@ -50,12 +51,15 @@ class ControlPlane:
         `addresses` are used instead of looking the name up.
         """
         self.token = token
-        self._connection = Connection(
+        self._connect = partial(
+            Connection,
             url,
             ca_file=None if ca_file is None else Path(ca_file),
             addresses=[str(address) for address in addresses],
             mark=mark,
         )
+        self._connection = self._connect()
+        self._worn: list[Connection] = []
 
     async def register(self, account: str, key: PublicKey) -> tuple[Device, Grant]:
         """Register a device by its key; with the same account and key, the same device again."""
@@ -119,7 +123,13 @@ class ControlPlane:
 
     async def close(self) -> None:
         """Close the connection."""
-        await self._connection.close()
+        for connection in (*self._worn, self._connection):
+            await connection.close()
+
+    def renew(self) -> None:
+        """Use another connection from now on: the address that this one came from is gone."""
+        self._worn.append(self._connection)
+        self._connection = self._connect()
 
     async def _ask(self, method: str, path: str) -> Response:
         return await self._connection.request(method, path, bearer=self.token)

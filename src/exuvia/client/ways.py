@@ -90,15 +90,16 @@ class Beside:
 class Asleep:
     """While the client is down: what the control plane says of the gateways has to do."""
 
-    patience = SPREADING
+    patience = 0.0
 
     def prepare(self, key: PrivateKey, grant: Grant) -> None:
         """Nothing is made."""
 
     async def works(self, everywhere: asyncio.Event) -> bool:
-        """Say that it does, if every gateway knows the key."""
+        """Say that it does, if every gateway comes to know the key."""
+        await _happens(everywhere, SPREADING)
         if not everywhere.is_set():
-            raise Unavailable("not every gateway knows the new key yet: the next `exuvia client up` takes it")
+            raise Unavailable("not every gateway knows the new key yet: it is taken at the next opportunity")
         return True
 
     def take(self) -> None:
