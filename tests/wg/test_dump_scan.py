@@ -1,6 +1,7 @@
 """What a look takes out of a dump: who has something to forget, and nothing else."""
 
 import random
+import sys
 from dataclasses import replace
 
 import pytest
@@ -10,7 +11,16 @@ from hypothesis import strategies as st
 from exuvia.errors import GarbledAnswer
 from exuvia.testing.dumps import DumpWriter
 from exuvia.testing.interface import KernelPeer
-from exuvia.wg.attributes import MESSAGE_HEADER, NLA_F_NESTED, NLM_F_DUMP_INTR, PeerAttribute, attribute, nest
+from exuvia.wg.attributes import (
+    MESSAGE_HEADER,
+    NLA_F_NESTED,
+    NLM_F_DUMP_INTR,
+    NLMSG_DONE,
+    NLMSG_ERROR,
+    PeerAttribute,
+    attribute,
+    nest,
+)
 from exuvia.wg.dump import Scan
 from exuvia.wg.peers import Sighting
 from wireguard_samples import (
@@ -286,6 +296,24 @@ def test_an_attribute_that_says_it_is_nothing_does_not_hold_up_the_scan(length: 
         scanned([message(entry)])
     with pytest.raises(GarbledAnswer):
         scanned([message(nest(0, entry))])
+
+
+@pytest.mark.parametrize("size", [0, 1, 15])
+def test_a_message_that_is_shorter_than_its_header_is_refused(size: int) -> None:
+    """A message that says it takes no room is read neither again and again nor from its middle."""
+    datagram = message(bytes(64))
+    datagram[:4] = size.to_bytes(4, sys.byteorder)
+    datagram[4:6] = bytes(2)  # of a kind that is passed over
+    with pytest.raises(GarbledAnswer):
+        Scan(SEQUENCE).feed(datagram, len(datagram))
+
+
+@pytest.mark.parametrize("kind", [NLMSG_ERROR, NLMSG_DONE])
+def test_an_end_that_does_not_say_how_it_went_is_refused(kind: int) -> None:
+    """What lies behind it in the buffer is of an earlier datagram."""
+    datagram = bytearray(MESSAGE_HEADER.pack(16, kind, 0, SEQUENCE, 0))
+    with pytest.raises(GarbledAnswer):
+        Scan(SEQUENCE).feed(datagram + bytes(16), len(datagram))
 
 
 def test_an_error_repeats_nothing_of_the_dump() -> None:
