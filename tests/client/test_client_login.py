@@ -107,10 +107,10 @@ async def test_a_crash_after_the_answer_leads_to_the_same_key(
     """If the answer arrived but could not be saved, the next login gets the same device again."""
     write = files.write
 
-    def full(path: Path, content: bytes) -> None:
+    def full(path: Path, content: bytes, **how: bool) -> None:
         if b'"settled"' in content:
             raise StateNotSaved(f"{path}: No space left on device")
-        write(path, content)
+        write(path, content, **how)
 
     with monkeypatch.context() as patch:
         patch.setattr(files, "write", full)
@@ -387,9 +387,9 @@ def crashing_at(step: int, patch: pytest.MonkeyPatch) -> list[str]:
         note("answer")
         return response
 
-    def writing(path: Path, content: bytes) -> None:
+    def writing(path: Path, content: bytes, **how: bool) -> None:
         note("write")
-        write(path, content)
+        write(path, content, **how)
         note("written")
 
     patch.setattr(Connection, "request", requesting)

@@ -140,14 +140,14 @@ async def test_a_full_disk_at_every_write(place: Place, monkeypatch: pytest.Monk
     assert failing > 6
 
 
-def failing_at(number: int) -> Callable[[Path, bytes], None]:
+def failing_at(number: int) -> Callable[..., None]:
     """Return a write that fails at the n-th time."""
     real, writes = files.write, count(1)
 
-    def write(path: Path, content: bytes) -> None:
+    def write(path: Path, content: bytes, **how: bool) -> None:
         if next(writes) == number:
             raise StateNotSaved(f"{path}: No space left on device")
-        real(path, content)
+        real(path, content, **how)
 
     return write
 

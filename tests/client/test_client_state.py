@@ -222,6 +222,16 @@ def test_erasing_leaves_nothing(folder: StateFolder) -> None:
     assert list(folder.folder.iterdir()) == []
 
 
+def test_an_earlier_state_is_overwritten(folder: StateFolder) -> None:
+    """A key that was given up is not left in the blocks of the file that it stood in."""
+    folder.save(state(1))
+    with folder.file.open("rb") as before:
+        folder.save(state(7))
+        assert set(before.read()) == {0}
+
+    assert folder.load() == state(7)
+
+
 def test_a_symbolic_link_is_not_followed(folder: StateFolder, tmp_path: Path) -> None:
     """A link in place of the file, or of its next version, is never written or read through."""
     target = tmp_path / "target"

@@ -129,7 +129,7 @@ class StateFolder:
 
     def save(self, state: ClientState) -> None:
         """Replace the state at once and for good, or leave it as it was and raise StateNotSaved."""
-        files.write(self.file, msgspec.json.encode(state, enc_hook=_to_text))
+        files.write(self.file, msgspec.json.encode(state, enc_hook=_to_text), wipe=True)
 
     def erase(self) -> None:
         """Overwrite and remove whatever tells of the device."""

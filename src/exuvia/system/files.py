@@ -35,21 +35,28 @@ def read(path: Path) -> bytes | None:
         raise StateNotSaved(f"{path}: {error.strerror}") from None
 
 
-def write(path: Path, content: bytes) -> None:
+def write(path: Path, content: bytes, *, wipe: bool = False) -> None:
     """
     Replace a file, so that at every instant it is whole: either as before, or as now.
 
     It can be read by its owner only, and has reached the disk when this returns. StateNotSaved
-    if it can't be; then it is as before, but for a failure after the very last step.
+    if it can't be; then it is as before, but for a failure after the very last step. With
+    `wipe` what it held before is overwritten, as far as the file system does that in place.
     """
     new = path.with_name(path.name + _SUFFIX)
+    before = _opened_before(path) if wipe else None
     try:
         _write_through(new, content)
         new.rename(path)
         _sync_folder(path.parent)
+        if before is not None:
+            _zero(before)
     except OSError as error:
         _remove_if_there(new)
         raise StateNotSaved(f"{path}: {error.strerror}") from None
+    finally:
+        if before is not None:
+            os.close(before)
 
 
 def erase(path: Path) -> None:
@@ -106,13 +113,25 @@ def _write_through(path: Path, content: bytes) -> None:
         os.close(file)
 
 
+def _opened_before(path: Path) -> int | None:
+    """Open what a file holds now, to overwrite it when another has taken its place."""
+    try:
+        return os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return None  # there is none; or whatever is wrong shows when the new one is written
+
+
 def _overwrite(path: Path) -> None:
     file = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
-        os.pwrite(file, bytes(os.fstat(file).st_size), 0)
-        os.fsync(file)
+        _zero(file)
     finally:
         os.close(file)
+
+
+def _zero(file: int) -> None:
+    os.pwrite(file, bytes(os.fstat(file).st_size), 0)
+    os.fsync(file)
 
 
 def _sync_folder(folder: Path) -> None:
