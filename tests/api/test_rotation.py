@@ -351,6 +351,21 @@ async def test_an_old_key_that_is_current_again_is_not_due(times: Time, tmp_path
         assert set(await table(plane)) == {owner.first}
 
 
+async def test_a_key_that_comes_back_is_not_taken_for_the_old_one(times: Time, tmp_path: Path) -> None:
+    """Retired, removed, and registered again as a next key: the twenty minutes of before mean nothing."""
+    async with plane_at(tmp_path / "x.db") as plane:
+        care = Upkeep(plane.inner.control, erase_after=900)
+        owner, new = await Owner.of(plane), fresh_key()
+        await owner.put(new)
+        await owner.confirm(new)
+        await owner.delete(owner.first)
+        await care.look_after(now=times.passes(timedelta(minutes=11)))
+        await owner.put(owner.first)
+        await care.look_after(now=times.passes(timedelta(minutes=10)))
+
+        assert await owner.standings() == {"current": new.text(), "next": owner.first.text()}
+
+
 async def test_a_restart_forgets_minutes_but_not_hours(times: Time, tmp_path: Path) -> None:
     """The server that was told is gone; the next one goes by the hour that is stored, never early."""
     path = tmp_path / "x.db"

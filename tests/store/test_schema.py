@@ -151,3 +151,52 @@ def test_an_hour_is_stored_only_while_a_key_is_due(standing: str, due: int | Non
     with pytest.raises(sqlite3.IntegrityError):
         connection.execute("INSERT INTO key VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (*parts, standing, due))
     connection.close()
+
+
+@pytest.mark.parametrize(
+    ("table", "column"),
+    [
+        ("account", "id"),
+        ("account", "number_hash"),
+        ("key", "public_key"),
+        ("key", "address4"),
+        ("key", "address6"),
+        ("gateway", "name"),
+        ("gateway", "token_hash"),
+        ("gateway", "public_key"),
+    ],
+)
+def test_p7_the_database_itself_refuses_what_somebody_has(table: str, column: str) -> None:
+    """Two rows that differ in all but one of these columns are refused; in all, they are two rows."""
+    made = {
+        "account": lambda c: {"id": c * 16, "number_hash": c * 32, "state": "active", "device_limit": 5},
+        "key": lambda c: {
+            "public_key": c * 32,
+            "account_id": c * 16,
+            "device_id": c * 16,
+            "address4": c * 4,
+            "address6": c * 16,
+            "preshared_key": c * 32,
+            "standing": "current",
+        },
+        "gateway": lambda c: {
+            "name": c.decode(),
+            "token_hash": c * 32,
+            "endpoint": "x:1",
+            "public_key": c * 32,
+            "lasting": 0,
+            "ahead": 0,
+        },
+    }[table]
+    connection = sqlite3.connect(":memory:", isolation_level=None)
+    migrate(connection, migrations())
+
+    def insert(row: dict[str, object]) -> None:
+        places = ", ".join("?" * len(row))
+        connection.execute(f"INSERT INTO {table} ({', '.join(row)}) VALUES ({places})", tuple(row.values()))
+
+    insert(made(b"a"))
+    insert(made(b"b"))
+    with pytest.raises(sqlite3.IntegrityError):
+        insert({**made(b"c"), column: made(b"a")[column]})
+    connection.close()

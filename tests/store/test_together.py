@@ -161,6 +161,23 @@ def test_many_fill_a_pool_to_its_last_address(connection: sqlite3.Connection) ->
     assert Counter(type(answer) for answer in answers) == {Registered: 5, AddressPoolExhausted: 15}
 
 
+@pytest.mark.parametrize("family", ["draw4", "draw6"])
+def test_a_draft_whose_address_is_taken_is_drawn_again(
+    connection: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch, family: str
+) -> None:
+    """In either family; the others of its group do not notice."""
+    connection.execute("BEGIN")
+    transaction = Transaction(connection)
+    (first,) = register_all(transaction, [wish(b"A" * 32, fresh_key())])
+    assert isinstance(first, Registered)
+    taken = first.peer.address4 if family == "draw4" else first.peer.address6
+    draw, drawn = getattr(together.allocation, family), iter([taken])
+    monkeypatch.setattr(together.allocation, family, lambda pool, bits: next(drawn, None) or draw(pool, bits))
+    answers = register_all(transaction, [wish(b"B" * 32, fresh_key()) for _ in range(2)])
+
+    assert [type(answer) for answer in answers] == [Registered, Registered]
+
+
 @pytest.fixture
 async def writer(tmp_path: Path) -> AsyncIterator[tuple[Writer, list[Committed]]]:
     """A writer, and what it commits."""
