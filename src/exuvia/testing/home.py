@@ -175,9 +175,9 @@ class World:
         shutil.rmtree(self.state, ignore_errors=True)
 
     @contextlib.contextmanager
-    def serving(self) -> Iterator[None]:
-        """Let the control plane answer, by TLS, while the block runs."""
-        write_certificate(self._folder, CONTROL, clock.wall())
+    def serving(self, *, days: int = 1) -> Iterator[None]:
+        """Let the control plane answer, by TLS, while the block runs; its certificate lasts so long."""
+        write_certificate(self._folder, CONTROL, clock.wall(), days=days)
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         context.load_cert_chain(self._folder / "cert.pem", self._folder / "key.pem")
         with self.internet.inside():
