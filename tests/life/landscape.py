@@ -175,7 +175,7 @@ class FakeMachine:
 
     def _accepts(self, tunnel: Tunnel) -> bool:
         site = self._site(tunnel.gateway)
-        return site.up and tunnel.key in site.table
+        return site.up and tunnel.key in site.table and tunnel.key not in site.locked
 
     def _site(self, gateway: Gateway) -> Site:
         return next(site for site in self._office.gateways if site.name == gateway.name)

@@ -81,6 +81,13 @@ def gateway_forgets(life: "Biography") -> None:
         gateway.table.clear()
 
 
+def locked_out(life: "Biography") -> None:
+    """No gateway accepts the present key ever again, though all know it; the client has minutes to notice."""
+    if life.goes_wrong("locked out", 240.0, lambda: None):
+        for gateway in life.office.gateways:
+            gateway.locked |= life.own()
+
+
 def gateway_down(life: "Biography") -> None:
     """A gateway is not there."""
     gateway = life.random.choice(life.office.gateways)
@@ -162,7 +169,7 @@ def _clock(life: "Biography", wrong: float) -> None:
 
 MISHAPS: tuple[Mishap, ...] = (
     *(control_plane_away, direct_way_blocked, offline, answers_lost, asked_twice, disk_full),
-    *(gateways_late, gateway_deaf, gateway_forgets, gateway_down),
+    *(gateways_late, gateway_deaf, gateway_forgets, gateway_down, locked_out),
     *(suspended, restored, rewound),
     *(killed, killed, killed, power_cut_while_saving, power_cut, asleep, clock_stepped),
 )

@@ -41,6 +41,8 @@ class Gateway:
         self.table: set[bytes] = set()
         self.at: tuple[int, int] = (0, 0)
         """Epoch and revision that it has applied."""
+        self.locked: set[bytes] = set()
+        """Keys whose handshakes it takes for old ones: somebody has replayed one from the future."""
         self.lag = 0.2
         self.follows = True
         self.up = True
