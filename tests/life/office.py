@@ -67,6 +67,8 @@ class Office:
         self.removed = False
         self.up = True
         self.most_keys = 0
+        self.steady = False
+        """Whether gateways take exactly as long as they do on average."""
         self._grants: dict[bytes, Grant] = {}
         self._due: dict[bytes, float] = {}
         self._batch = RETIRE_EVERY
@@ -187,7 +189,8 @@ class Office:
         self.revision += 1
         loop = asyncio.get_running_loop()
         for gateway in self.gateways:
-            loop.call_later(gateway.lag * (0.5 + self._random.random()), self._arrive, gateway)
+            spread = 1.0 if self.steady else 0.5 + self._random.random()
+            loop.call_later(gateway.lag * spread, self._arrive, gateway)
 
     def _arrive(self, gateway: Gateway) -> None:
         if gateway.follows and gateway.up:
