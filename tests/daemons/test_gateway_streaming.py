@@ -209,6 +209,19 @@ async def test_p9_a_claim_is_heard_before_the_feed_is_asked_for(feed: FakeFeed) 
     assert heard_before == [claimed]
 
 
+async def test_p9_no_feed_is_asked_for_while_a_claim_is_not_heard(feed: FakeFeed) -> None:
+    """Whoever can't be told how far the gateway has come can't be trusted with what comes next."""
+    feed.hears_claims = False
+    async with talking(url(feed)) as side:
+        side.send(IDENTITY)
+        await side.until(Welcome(POOLS), StreamLost())
+        side.send(Applied(Position("first", 99)))
+        side.send(Follow(1, None))
+        await side.when(lambda: any("does not hear" in said for said in side.complaints))
+
+    assert feed.asked == []
+
+
 async def test_a_new_identity_is_presented_at_once(feed: FakeFeed) -> None:
     """A key that changed with the interface goes to the control plane without delay."""
     other = Identity(PrivateKey(b"h" * 32).public_key(), lasting=True)

@@ -316,6 +316,54 @@ def test_an_end_that_does_not_say_how_it_went_is_refused(kind: int) -> None:
         Scan(SEQUENCE).feed(datagram + bytes(16), len(datagram))
 
 
+@pytest.mark.parametrize("rest", [1, 2, 3])
+def test_a_rest_that_is_no_attribute_is_refused(rest: int) -> None:
+    """Behind the last entry, or behind an entry's last attribute, there is nothing."""
+    whole = in_other_order(1, endpoint=True)
+    for entries in ((whole, bytes(rest)), (nest(0, whole[4:], bytes(rest)),)):
+        with pytest.raises(GarbledAnswer):
+            scanned([message(*entries)])
+    behind_the_peers = message(whole)
+    behind_the_peers[:4] = (len(behind_the_peers) + rest).to_bytes(4, sys.byteorder)
+    with pytest.raises(GarbledAnswer):
+        Scan(SEQUENCE).feed(behind_the_peers + bytes(4), len(behind_the_peers) + 4)
+
+
+@pytest.mark.parametrize(
+    ("kind", "length"),
+    [
+        (PeerAttribute.PUBLIC_KEY, 31),
+        (PeerAttribute.PUBLIC_KEY, 33),
+        (PeerAttribute.LAST_HANDSHAKE_TIME, 8),
+        (PeerAttribute.LAST_HANDSHAKE_TIME, 24),
+        (PeerAttribute.RX_BYTES, 4),
+        (PeerAttribute.TX_BYTES, 12),
+    ],
+)
+def test_an_attribute_of_another_length_is_refused(kind: int, length: int) -> None:
+    """Reading on beyond its end would take somebody else's bytes for its own."""
+    parts = {
+        PeerAttribute.PUBLIC_KEY: bytes(key(1)),
+        PeerAttribute.LAST_HANDSHAKE_TIME: bytes(16),
+        PeerAttribute.RX_BYTES: bytes(8),
+        PeerAttribute.TX_BYTES: bytes(8),
+    }
+    parts[kind] = bytes(length)
+    with pytest.raises(GarbledAnswer):
+        scanned([message(nest(0, *(attribute(one, value) for one, value in parts.items())))])
+
+
+def test_an_entry_without_a_key_is_refused() -> None:
+    """What is told of nobody is not taken for something told of whoever came before."""
+    parts = (
+        attribute(PeerAttribute.LAST_HANDSHAKE_TIME, bytes(16)),
+        attribute(PeerAttribute.RX_BYTES, bytes(8)),
+        attribute(PeerAttribute.TX_BYTES, bytes(8)),
+    )
+    with pytest.raises(GarbledAnswer):
+        scanned([message(nest(0, *parts))])
+
+
 def test_an_error_repeats_nothing_of_the_dump() -> None:
     """The text of an error is the same whatever was in the dump."""
     (datagram,) = dump(MIXED)

@@ -78,6 +78,8 @@ class Conversation:
         self._follow: asyncio.Future[Follow] | None = None
         self._round: asyncio.Future[None] | None = None
         self._applied = asyncio.Queue[Position](maxsize=1)
+        self._unheard = False
+        """Whether the latest acknowledgement found nobody."""
         self._failures = 0
         self._trouble = ""
 
@@ -164,6 +166,7 @@ class Conversation:
     async def _talk(self) -> None:
         """Introduce the gateway and follow the feed, until something is in the way."""
         await self._identified.wait()
+        self._unheard = False
         welcome = await self._hello()
         self._welcomed.set()
         self._follow = asyncio.get_running_loop().create_future()
@@ -171,6 +174,8 @@ class Conversation:
         follow = await self._follow
         # Whoever was put back to less than we know is to say so before it sends anything.
         await self._applied.join()
+        if self._unheard:
+            raise ControlPlaneUnreachable("the control plane does not hear how far this gateway has come")
         await self._pipes.say(StreamBegins(follow.number))
         position = follow.position
         query = "" if position is None else "?" + urlencode(position._asdict())
@@ -201,8 +206,9 @@ class Conversation:
                 )
                 if response.status == _CONFLICT:
                     await self._pipes.say(WentBack())
+                self._unheard = False
             except ControlPlaneUnreachable:
-                pass
+                self._unheard = True
             finally:
                 self._applied.task_done()
 

@@ -79,6 +79,8 @@ class FakeFeed:
     """Whether it accepts connections and answers nothing."""
     refuses_claims: bool = False
     """Whether it refuses, after a moment, what gateways say that they have applied."""
+    hears_claims: bool = True
+    """Whether what gateways say that they have applied arrives at all."""
 
     def __post_init__(self) -> None:
         self._streams: set[asyncio.Queue[bytes]] = set()
@@ -145,8 +147,10 @@ class FakeFeed:
                 if url.path == "/v1/feed":
                     await self._stream(_asked(url.query), writer)
                     break
-                if self.refuses_claims and url.path == "/v1/gateway/applied":
-                    await asyncio.sleep(0.2)
+                if url.path == "/v1/gateway/applied":
+                    await asyncio.sleep(0.2 * self.refuses_claims)
+                    if not self.hears_claims:
+                        break
                 status, answer = self._reply(method, url.path, headers.get("authorization", ""), body)
                 writer.write(_response(status, answer))
                 await writer.drain()
