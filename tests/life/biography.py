@@ -33,6 +33,8 @@ from exuvia.wg.keys import PrivateKey
 
 CALM = 120.0
 """Seconds after the last fault within which the client has to be connected again."""
+NOTICED = 300.0
+"""The same if no gateway accepts its key any more, though all know it: that has to be noticed first."""
 OVERDUE = 80 * 60.0
 """Seconds of calm after which no change may be overdue: retries come once an hour at the latest."""
 LOOK = 2.0
@@ -314,7 +316,8 @@ class Biography:
             raise self._broken("the device had more than two keys")
         self._check_keys(now)
         self._check_orphans(now)
-        if self._running is None or not self._is_calm(CALM):
+        locked = any(self.own() & gateway.locked for gateway in self.office.gateways)
+        if self._running is None or not self._is_calm(NOTICED if locked else CALM):
             return
         assert self.parts is not None
         if self.parts.situation.condition != "connected" or not self.machine.works(self.machine.used):

@@ -82,10 +82,10 @@ def gateway_forgets(life: "Biography") -> None:
 
 
 def locked_out(life: "Biography") -> None:
-    """No gateway accepts the present key ever again, though all know it; the client has minutes to notice."""
-    if life.goes_wrong("locked out", 240.0, lambda: None):
-        for gateway in life.office.gateways:
-            gateway.locked |= life.own()
+    """No gateway accepts the present keys ever again, though all know them."""
+    for gateway in life.office.gateways:
+        gateway.locked |= life.own()
+    life.disturbed("locked out")
 
 
 def gateway_down(life: "Biography") -> None:

@@ -17,13 +17,12 @@ from exuvia.client.remaining import Remaining
 from exuvia.client.rotating import BEFORE, Rotation
 from exuvia.client.state import Grant
 from exuvia.client.talk import Progress
-from exuvia.client.ways import Instead
+from exuvia.client.ways import Asleep, Instead
 from exuvia.errors import (
     AccountInactive,
     ExuviaError,
     NotFound,
     Refused,
-    StateNotSaved,
     Unavailable,
     UnknownCredential,
 )
@@ -251,7 +250,7 @@ class Session:
             except Unavailable:
                 return
             else:
-                self._heal()
+                await self._heal()
                 return
 
     def _refused(self, error: Refused) -> None:
@@ -263,16 +262,21 @@ class Session:
             self._situation.may_open = True
             raise error
 
-    def _heal(self) -> None:
+    async def _heal(self) -> None:
         """Take another key if the control plane answers, and knows ours, but no gateway accepts it."""
         patience = min(HEAL * 2.0**self._healed, _MOST_HEAL)
         if self._failing is None or self._clock.boottime() - self._failing < patience:
             return
-        if self._keeper.phase == "settled":
-            with contextlib.suppress(StateNotSaved):
+        # What the control plane refuses here, it refuses again when it is asked next.
+        with contextlib.suppress(Unavailable, UnknownCredential, AccountInactive):
+            if self._keeper.phase not in BEFORE:
+                # An earlier change is ended first: of its keys neither works.
+                await self._rotation.finish(Asleep())
                 self._keeper.step("due")
-                self._healed += 1
-                self._say("no gateway answers, though the control plane does: taking another key")
+            elif self._keeper.phase == "registering":
+                self._keeper.step("refused")
+            self._healed += 1
+            self._say("no gateway answers, though the control plane does: taking another key")
 
     def _moved(self, event: Event) -> None:
         """Take note of a step in a change of keys."""
