@@ -59,6 +59,10 @@ class AlreadyExists(Refused):
     """What was to be made is there already."""
 
 
+class IdempotencyKeyReused(Refused):
+    """The Idempotency-Key came with another request before."""
+
+
 class InvalidRequest(Refused):
     """The request can't be understood; the text says why, without repeating it."""
 

@@ -169,6 +169,32 @@ class CreateAccount(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Last day, as YYYY-MM-DD."""
 
 
+class CreateAccounts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """POST /v1/admin/accounts/batch: so many alike."""
+
+    count: int
+    devices: int = 5
+    expires: str | None = None
+    """Last day, as YYYY-MM-DD."""
+
+
+class ExtendAccount(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """POST /v1/admin/accounts/{id}/extend: exactly one of these."""
+
+    expires: str | None = None
+    """The new last day, as YYYY-MM-DD."""
+    days: int | None = None
+    """So many more days: after the last day, or after today if that is over."""
+    never: bool = False
+    """It is to have no last day."""
+
+
+class LimitDevices(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """POST /v1/admin/accounts/{id}/device-limit."""
+
+    devices: int
+
+
 class AccountCreated(msgspec.Struct, frozen=True):
     """The answer to POST /v1/admin/accounts; the number is told this once."""
 

@@ -57,6 +57,56 @@ def test_an_account_from_the_first_day_to_the_last(control: Server) -> None:
     assert (gone.returncode, gone.stderr) == (1, "exuvia: there is no such account\n")
 
 
+def test_many_accounts_are_printed_a_line_each(control: Server) -> None:
+    """Numbers alone, or with --json ids as well; `list` finds them by state."""
+    numbers = said(control, "account", "create", "--count", "3").split()
+    told = json.loads(said(control, "account", "create", "--count", "2", "--devices", "7", "--json"))
+    single = json.loads(said(control, "account", "create", "--json"))
+
+    assert len(set(numbers)) == 3
+    assert [set(one) for one in told] == [{"id", "account"}] * 2
+    assert set(single) == {"id", "account"}
+    assert json.loads(said(control, "account", "show", told[0]["id"], "--json"))["device_limit"] == 7
+    suspended = json.loads(said(control, "account", "suspend", "--json", stdin=numbers[0]))
+    assert suspended["state"] == "suspended"
+    assert json.loads(said(control, "account", "list", "--state", "suspended", "--json")) == [suspended]
+    assert len(json.loads(said(control, "account", "list", "--state", "active", "--json"))) == 5
+    assert json.loads(said(control, "account", "cancel", "--json", stdin=numbers[0]))["state"] == "cancelled"
+
+
+def test_last_day_and_limit_are_changed(control: Server) -> None:
+    """By id or by number; what is said wrongly is wrong usage, and changes nothing."""
+    made = json.loads(said(control, "account", "create", "--expires", "2199-01-01", "--json"))
+    id, number = made["id"], made["account"]
+    assert (
+        json.loads(said(control, "account", "extend", id, "--days", "2", "--json"))["expires"] == "2199-01-03"
+    )
+    assert said(control, "account", "extend", "--expires", "2199-05-05", stdin=number) == ""
+    assert said(control, "account", "device-limit", "9", stdin=number) == ""
+    shown = json.loads(said(control, "account", "device-limit", id, "8", "--json"))
+    assert (shown["expires"], shown["device_limit"]) == ("2199-05-05", 8)
+    assert json.loads(said(control, "account", "extend", id, "--never", "--json"))["expires"] is None
+    assert run(control, "account", "device-limit", id, "many").returncode == 2
+    assert run(control, "account", "device-limit", id, "0").returncode == 1
+    assert run(control, "account", "extend", id).returncode == 1
+
+
+def test_a_gateway_from_its_enrollment_to_its_end(control: Server) -> None:
+    """Listed, given another token, retired; what names no gateway is refused in one line."""
+    words = ["--endpoint", "gw.example:51820", "--country", "SE"]
+    enrolled = json.loads(said(control, "gateway", "enroll", "se1", *words, "--json"))
+    listed = json.loads(said(control, "gateway", "list", "--json"))
+    assert [(one["name"], one["live"], one["country"]) for one in listed] == [("se1", False, "SE")]
+    assert re.search(r"^se1 +no +SE +gw.example:51820$", said(control, "gateway", "list"), re.MULTILINE)
+    fresh = said(control, "gateway", "rotate-token", "se1").strip()
+    assert re.fullmatch(r"[\w-]{43}", fresh)
+    assert fresh != enrolled["token"]
+    assert said(control, "gateway", "retire", "se1") == ""
+    assert json.loads(said(control, "gateway", "list", "--json")) == []
+    gone = run(control, "gateway", "retire", "se1")
+    assert (gone.returncode, gone.stderr) == (1, "exuvia: there is no gateway of this name\n")
+
+
 def test_an_account_works_whoever_created_it(control: Server) -> None:
     """A number that was printed registers a device, once the control plane runs."""
     number = said(control, "account", "create").strip()

@@ -5,6 +5,7 @@ No framework: a request costs what it needs, and no more (docs/decisions/ says w
 """
 
 import logging
+from functools import partial
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -16,6 +17,7 @@ from exuvia.api.credentials import authorise, bearer
 from exuvia.api.routes import Call, Receive, Route, Router, Scope, Send
 from exuvia.errors import ExuviaError, InvalidRequest, StoreUnavailable
 from exuvia.rules.limits import LONGEST_BODY
+from exuvia.system import clock
 
 _log = logging.getLogger("exuvia.api")
 _encode = msgspec.json.Encoder().encode
@@ -50,15 +52,23 @@ class Application:
         authorise(call, route.who, trusted=self._trusted)
         if route.query is not None:
             call.query = _query(scope["query_string"], route.query)
+        text = b""
         if route.takes is not None:
-            call.body = _decoded(self._decode[id(route)], await _body(headers, receive))
+            text = await _body(headers, receive)
+            call.body = _decoded(self._decode[id(route)], text)
         if route.stream is not None:
             await route.stream(call, scope, receive, send)
             return
-        assert route.handler is not None  # noqa: S101
-        found = await route.handler(call)
+        key = headers.get(b"idempotency-key")
+        if key is None or not route.is_done_once:
+            body = await _done(route, call)
+        else:
+            request = b"\0".join((scope["method"].encode(), scope["path"].encode(), text))
+            body = await self._control.answers_kept.once(
+                key, request, partial(_done, route, call), now=clock.boottime()
+            )
         self._control.count(route.status)
-        await _answer(route, found, send)
+        await _answer(route, body, send)
 
     async def _explain(self, error: Exception, send: Send) -> None:
         kind = problems.kind_of(error)
@@ -76,8 +86,14 @@ class Application:
         await send({"type": "http.response.body", "body": body})
 
 
-async def _answer(route: Route, found: Any, send: Send) -> None:
-    body = b"" if route.gives is None else found if isinstance(found, bytes) else _encode(found)
+async def _done(route: Route, call: Call) -> bytes:
+    """Do what is asked, and return the body of the answer."""
+    assert route.handler is not None  # noqa: S101
+    found = await route.handler(call)
+    return b"" if route.gives is None else found if isinstance(found, bytes) else _encode(found)
+
+
+async def _answer(route: Route, body: bytes, send: Send) -> None:
     headers = [_NO_STORE]
     if route.gives is not None:
         headers.append((b"content-type", route.media_type.encode()))

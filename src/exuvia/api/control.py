@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from exuvia.api.alarms import STORE, Alarms
 from exuvia.api.fleet import Fleet
 from exuvia.api.hub import Hub
+from exuvia.api.idempotency import Answers
 from exuvia.api.tables import Tables
 from exuvia.errors import StoreUnavailable
 from exuvia.rules.allocation import Bits
@@ -43,12 +44,14 @@ class Control:
     """When retired keys go next, in seconds of CLOCK_BOOTTIME."""
     tables: Tables = field(init=False)
     hasher: Hasher = field(init=False)
+    answers_kept: Answers = field(init=False)
     today: str = field(init=False)
     hour: int = field(init=False)
 
     def __post_init__(self) -> None:
         self.hasher = self.store.hasher
         self.tables = Tables(self.store.reader)
+        self.answers_kept = Answers(self.bits(256).to_bytes(32, "big"))
         self.believe(self.clock)
 
     def believe(self, clock: Clock) -> None:

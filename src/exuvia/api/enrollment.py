@@ -36,6 +36,34 @@ async def list_enrolled(call: Call) -> list[GatewaySummary]:
     ]
 
 
+async def retire_gateway(call: Call) -> None:
+    """DELETE /v1/admin/gateways/{name}: it is told nothing from now on."""
+    name, before = call.path["name"], _token_hash(call)
+    await call.control.store.writer.run(lambda transaction: gateways.retire(transaction, name))
+    await _cut_off(call, before)
+
+
+async def rotate_token(call: Call) -> GatewayEnrolled:
+    """POST /v1/admin/gateways/{name}/token: the token before is good no more."""
+    control, name, before = call.control, call.path["name"], _token_hash(call)
+    made = token(new_secret(control.bits))
+    token_hash = control.hasher.gateway(made)
+    await control.store.writer.run(lambda transaction: gateways.replace_token(transaction, name, token_hash))
+    await _cut_off(call, before)
+    return GatewayEnrolled(name, made)
+
+
+def _token_hash(call: Call) -> bytes | None:
+    return next((g.token_hash for g in call.control.fleet.all() if g.name == call.path["name"]), None)
+
+
+async def _cut_off(call: Call, token_hash: bytes | None) -> None:
+    """End what goes on under a token that was taken away; reread first, so that nobody comes back."""
+    await reread(call.control)
+    if token_hash is not None:
+        call.control.hub.cut(token_hash)
+
+
 def _checked(wanted: EnrollGateway, token_hash: bytes) -> Gateway:
     """Return the gateway as described; InvalidRequest if the description can't be right."""
     if not _NAME.fullmatch(wanted.name):

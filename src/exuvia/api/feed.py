@@ -43,7 +43,7 @@ async def stream(call: Call, scope: Scope, receive: Receive, send: Send) -> None
     asked = Position(call.query.epoch or "", call.query.revision)
     await gateways.require_not_ahead(control, gateway, asked)
     control.fleet.hear(gateway.name, now=clock.boottime())
-    subscriber = control.hub.subscribe()
+    subscriber = control.hub.subscribe(gateway.token_hash)
     watch = asyncio.ensure_future(_close_when_gone(subscriber, receive))
     try:
         first = await _beginning(control, asked)

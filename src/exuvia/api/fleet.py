@@ -37,6 +37,8 @@ class Fleet:
     def replace(self, enrolled: list[Gateway]) -> None:
         """Take over what the database knows of gateways."""
         self._by_token = {gateway.token_hash: gateway for gateway in enrolled}
+        names = {gateway.name for gateway in enrolled}
+        self._heard = {name: heard for name, heard in self._heard.items() if name in names}
 
     def by_token(self, token_hash: bytes) -> Gateway | None:
         """Return the gateway with this token."""
@@ -52,8 +54,8 @@ class Fleet:
 
     def tell(self, name: str, revision: int) -> None:
         """Note that a gateway is being told of a revision."""
-        heard = self._heard[name]
-        heard.told = max(heard.told, revision)
+        if heard := self._heard.get(name):
+            heard.told = max(heard.told, revision)
 
     def acknowledge(self, name: str, at: Position, *, now: float) -> None:
         """Note how far a gateway has come."""

@@ -53,7 +53,9 @@ def change_lines(change: Committed | Difference, epoch: str) -> list[tuple[int, 
 class Subscriber:
     """What waits to be sent to one gateway."""
 
-    def __init__(self) -> None:
+    def __init__(self, token_hash: bytes) -> None:
+        self.token_hash = token_hash
+        """Of the token with which it was asked for."""
         self._waiting: deque[tuple[int, bytes]] = deque()
         self._size = 0
         self._wake = asyncio.Event()
@@ -105,9 +107,9 @@ class Hub:
                 for subscriber in self._subscribers:
                     subscriber.offer(revision, message)
 
-    def subscribe(self) -> Subscriber:
+    def subscribe(self, token_hash: bytes = b"") -> Subscriber:
         """Return a subscription to everything after the present position."""
-        subscriber = Subscriber()
+        subscriber = Subscriber(token_hash)
         self._subscribers.add(subscriber)
         return subscriber
 
@@ -115,6 +117,12 @@ class Hub:
         """Forget a subscription."""
         subscriber.close()
         self._subscribers.discard(subscriber)
+
+    def cut(self, token_hash: bytes) -> None:
+        """End the subscriptions of a token that is good no more."""
+        for subscriber in self._subscribers:
+            if subscriber.token_hash == token_hash:
+                subscriber.close()
 
     def close(self) -> None:
         """End all subscriptions."""

@@ -6,8 +6,15 @@ import msgspec
 
 from exuvia.api import problems
 from exuvia.api.routes import Route, Who
-from exuvia.errors import ExuviaError, InvalidRequest, StoreUnavailable, UnknownCredential
+from exuvia.errors import (
+    ExuviaError,
+    IdempotencyKeyReused,
+    InvalidRequest,
+    StoreUnavailable,
+    UnknownCredential,
+)
 from exuvia.messages import Problem
+from exuvia.rules.limits import LONGEST_IDEMPOTENCY_KEY
 
 _REFERENCE = "#/components/schemas/{name}"
 _SCHEMES = {
@@ -47,7 +54,7 @@ def _operation(route: Route, schemas: dict[Any, Any]) -> dict[str, Any]:
     operation: dict[str, Any] = {
         "summary": route.summary,
         "operationId": _name(route),
-        "parameters": _path_parameters(route) + _query_parameters(route),
+        "parameters": _path_parameters(route) + _query_parameters(route) + _header_parameters(route),
         "responses": {str(route.status): _answer(route, schemas), **_refusals(route, schemas)},
     }
     if route.takes is not None:
@@ -79,6 +86,13 @@ def _query_parameters(route: Route) -> list[dict[str, Any]]:
     ]
 
 
+def _header_parameters(route: Route) -> list[dict[str, Any]]:
+    if not route.is_done_once:
+        return []
+    schema = {"type": "string", "minLength": 1, "maxLength": LONGEST_IDEMPOTENCY_KEY, "pattern": "^[!-~]+$"}
+    return [{"name": "Idempotency-Key", "in": "header", "required": False, "schema": schema}]
+
+
 def _answer(route: Route, schemas: dict[Any, Any]) -> dict[str, Any]:
     if route.gives is None:
         return {"description": "Done."}
@@ -104,6 +118,8 @@ def _errors(route: Route) -> list[type[ExuviaError]]:
         found += [UnknownCredential, StoreUnavailable]
     if route.takes is not None:
         found += [InvalidRequest, problems.TooLarge, problems.WrongMediaType]
-    elif route.query is not None:
+    elif route.query is not None or route.is_done_once:
         found.append(InvalidRequest)
+    if route.is_done_once:
+        found.append(IdempotencyKeyReused)
     return found

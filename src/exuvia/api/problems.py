@@ -46,6 +46,7 @@ _KINDS: dict[type[errors.ExuviaError], Kind] = {
     TooLarge: Kind(413, "too-large", "The body is too large"),
     WrongMediaType: Kind(415, "wrong-media-type", "The body must be JSON"),
     errors.KeyRefused: Kind(422, "key-refused", "This public key can't be registered"),
+    errors.IdempotencyKeyReused: Kind(422, "idempotency-key-reused", "This Idempotency-Key was used before"),
     errors.RotatedTooOften: Kind(429, "rotated-too-often", "The device changes its key too often"),
     errors.AddressPoolExhausted: Kind(503, "address-pool-exhausted", "No tunnel address is free", 60),
     errors.StoreUnavailable: Kind(503, "store-unavailable", "The database can't be used at the moment", 2),

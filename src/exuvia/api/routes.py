@@ -74,6 +74,11 @@ class Route:
     refusals: tuple[type[ExuviaError], ...] = field(default=())
     """Beside those that any such route has."""
 
+    @property
+    def is_done_once(self) -> bool:
+        """Whether an Idempotency-Key keeps it from being done again."""
+        return self.who is Who.OPERATOR and self.method in ("POST", "DELETE")
+
 
 class Router:
     """Finds the route of a request."""

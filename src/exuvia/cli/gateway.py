@@ -7,6 +7,7 @@ import sys
 import click
 
 from exuvia.cli.gateway_enroll import enroll
+from exuvia.cli.gateway_fleet import list_, retire, rotate_token
 from exuvia.cli.options import config_file, option
 from exuvia.gateway.settings import Settings
 from exuvia.gateway.status import read_status
@@ -133,4 +134,5 @@ def status(interface: str, as_json: bool) -> None:
     click.echo(found.json() if as_json else found.text())
 
 
-command.add_command(enroll)
+for _command in (enroll, list_, retire, rotate_token):
+    command.add_command(_command)

@@ -7,7 +7,7 @@ nothing ends until it is right again: a wrong clock must not log everybody out.
 
 from collections import deque
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 
 from exuvia.messages import AccountState
 from exuvia.rules.allocation import REST_HOURS
@@ -35,6 +35,14 @@ def last_day(text: str, today: str) -> str | None:
     except ValueError:
         return None
     return day if day == text and day >= today else None
+
+
+def extended(expires: str, days: int, today: str) -> str | None:
+    """Return the last day after so many more, counted from today if it is over; None beyond the calendar."""
+    try:
+        return (date.fromisoformat(max(expires, today)) + timedelta(days=days)).isoformat()
+    except OverflowError:
+        return None
 
 
 def rested_before(hour: int) -> int:

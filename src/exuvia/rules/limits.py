@@ -10,6 +10,14 @@ LONGEST_WAIT = 30.0
 """Seconds that a client may have the server wait for gateways."""
 MOST_DEVICES = 1000
 """Devices that an account can be allowed."""
+MOST_ACCOUNTS_AT_ONCE = 1000
+"""Accounts that one request can create."""
+LONGEST_EXTENSION = 36525
+"""Days by which one request can put off an account's last day."""
+LONGEST_IDEMPOTENCY_KEY = 255
+"""Characters."""
+MOST_ANSWERS_KEPT = 10_000
+"""Answers that can be given again; of more, the oldest are forgotten."""
 
 
 def has_room(devices: int, device_limit: int) -> bool:

@@ -1,7 +1,7 @@
 """Accounts: who may register devices. Operations of the writer, questions to a reader."""
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from exuvia.errors import NotFound
@@ -29,6 +29,9 @@ _COLUMNS = (
     "(SELECT count(*) FROM device WHERE account_id = account.id) FROM account"
 )
 
+# The same as rules.expiry.account_state: ?3 is a state or NULL for any, ?4 is today.
+_IN_STATE = "?3 IS NULL OR ?3 = CASE WHEN state = 'active' AND expires < ?4 THEN 'expired' ELSE state END"
+
 
 def create(
     transaction: Transaction, *, id: bytes, number_hash: bytes, device_limit: int, expires: str | None
@@ -50,10 +53,27 @@ def by_number(connection: sqlite3.Connection, number_hash: bytes, *, today: str)
     return _one(connection.execute(f"SELECT {_COLUMNS} WHERE number_hash = ?", (number_hash,)), today)
 
 
-def listed(connection: sqlite3.Connection, *, after: bytes, limit: int, today: str) -> list[Account]:
-    """Return accounts in the order of their random ids, from after one of them."""
-    rows = connection.execute(f"SELECT {_COLUMNS} WHERE id > ? ORDER BY id LIMIT ?", (after, limit))
+def listed(
+    connection: sqlite3.Connection, *, after: bytes, limit: int, today: str, state: AccountState | None = None
+) -> list[Account]:
+    """Return accounts in the order of their random ids, from after one of them; all, or those in a state."""
+    rows = connection.execute(
+        f"SELECT {_COLUMNS} WHERE id > ?1 AND ({_IN_STATE}) ORDER BY id LIMIT ?2",
+        (after, limit, state, today),
+    )
     return [_account(row, today) for row in rows]
+
+
+def extend(transaction: Transaction, id: bytes, last_day: Callable[[str | None], str | None]) -> None:
+    """Give an account the last day that is told from the present one; None is none."""
+    expires = last_day(_expires(transaction, id))
+    transaction.execute("UPDATE account SET expires = ? WHERE id = ?", (expires, id))
+
+
+def limit_devices(transaction: Transaction, id: bytes, device_limit: int) -> None:
+    """Set how many devices an account may have; those that it has stay, even if they are more."""
+    _expect(transaction, id)
+    transaction.execute("UPDATE account SET device_limit = ? WHERE id = ?", (device_limit, id))
 
 
 def suspend(transaction: Transaction, id: bytes, *, hour: int) -> None:
@@ -94,6 +114,14 @@ def expire(transaction: Transaction, ids: list[bytes], *, hour: int) -> None:
 def _set_state(transaction: Transaction, id: bytes, state: AccountState) -> None:
     _expect(transaction, id)
     transaction.execute("UPDATE account SET state = ? WHERE id = ?", (state, id))
+
+
+def _expires(transaction: Transaction, id: bytes) -> str | None:
+    row = transaction.execute("SELECT expires FROM account WHERE id = ?", (id,)).fetchone()
+    if row is None:
+        raise NotFound("there is no such account")
+    expires: str | None = row[0]
+    return expires
 
 
 def _expect(transaction: Transaction, id: bytes) -> None:

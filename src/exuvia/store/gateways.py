@@ -3,7 +3,7 @@
 import sqlite3
 from dataclasses import dataclass
 
-from exuvia.errors import AlreadyExists, KeyRefused
+from exuvia.errors import AlreadyExists, KeyRefused, NotFound
 from exuvia.rules.overlap import KEY_REFUSED
 from exuvia.store.writer import Transaction
 from exuvia.wg.keys import PublicKey
@@ -35,6 +35,18 @@ def enroll(transaction: Transaction, gateway: Gateway) -> None:
     )
 
 
+def retire(transaction: Transaction, name: str) -> None:
+    """Remove a gateway; its token opens nothing any more."""
+    _expect(transaction, name)
+    transaction.execute("DELETE FROM gateway WHERE name = ?", (name,))
+
+
+def replace_token(transaction: Transaction, name: str, token_hash: bytes) -> None:
+    """Give a gateway another token instead of the one it had."""
+    _expect(transaction, name)
+    transaction.execute("UPDATE gateway SET token_hash = ? WHERE name = ?", (token_hash, name))
+
+
 def present(transaction: Transaction, name: str, public_key: PublicKey, *, lasting: bool) -> None:
     """Note the key that a gateway has now; KeyRefused if a device or another gateway has it."""
     row = transaction.execute(
@@ -61,6 +73,11 @@ def enrolled(connection: sqlite3.Connection) -> list[Gateway]:
         "FROM gateway ORDER BY name"
     )
     return [_gateway(row) for row in rows]
+
+
+def _expect(transaction: Transaction, name: str) -> None:
+    if transaction.execute("SELECT 1 FROM gateway WHERE name = ?", (name,)).fetchone() is None:
+        raise NotFound("there is no gateway of this name")
 
 
 def _gateway(row: sqlite3.Row) -> Gateway:
