@@ -82,9 +82,9 @@ def gateway_forgets(life: "Biography") -> None:
 
 
 def locked_out(life: "Biography") -> None:
-    """No gateway accepts the present keys ever again, though all know them."""
+    """No gateway accepts the key that the client connects with ever again, though all know it."""
     for gateway in life.office.gateways:
-        gateway.locked |= life.own()
+        gateway.locked.add(bytes(life.keeper.current[0].public_key()))
     life.disturbed("locked out")
 
 
