@@ -267,6 +267,35 @@ def test_a_continuation_of_another_peer_is_refused() -> None:
             reader.feed(stray_message, len(stray_message))
 
 
+@pytest.mark.parametrize("networks", [("10.0.1.0/24", "fd00::/128"), ("10.0.1.0/32", "fd00::/64")])
+def test_a_network_is_not_taken_for_the_host_it_begins_with(networks: tuple[str, str]) -> None:
+    """Whoever may use a whole network on the interface differs from whoever has one address in the table."""
+    expected = TunnelPeer.from_peer(peer(1, "10.0.1.0/32", "fd00::/128"))
+    assert expected is not None
+    on_it = [kernel_peer(peer(1, *networks)), kernel_peer(tunnel_peer(2))]
+
+    found = compared(dump(on_it), {key(1): expected, key(2): tunnel_peer(2)})
+
+    assert (found.different, found.equal) == ([key(1)], 1)
+
+
+@pytest.mark.parametrize("rest", [b"x", bytes(3), b"\x03\x00\x00\x80", b"\x30\x00\x00\x80"])
+def test_what_is_no_whole_entry_is_refused(rest: bytes) -> None:
+    """Behind the last peer there is nothing: neither a few bytes nor an entry longer than its room."""
+    (datagram,) = dump([kernel_peer(tunnel_peer(1))])
+    entry = datagram[datagram.index(key(1)) - 8 : -20]
+
+    def message(*entries: bytes) -> bytearray:
+        body = bytes([0, 1, 0, 0]) + nest(8, *entries)
+        return bytearray((16 + len(body)).to_bytes(4, "little") + datagram[4:16] + body)
+
+    for reader in (Configurations, Comparing):
+        reader(SEQUENCE, table(3)).feed(message(entry), 20 + 4 + len(entry))
+        with pytest.raises(GarbledAnswer):
+            longer = message(entry, rest)
+            reader(SEQUENCE, table(3)).feed(longer, len(longer))
+
+
 @given(st.integers(0, 2**32), st.booleans())
 def test_damaged_dumps_end_in_an_answer_or_in_one_kind_of_error(seed: int, padded: bool) -> None:
     """Bits flipped, or cut short: reading and comparing come to an end, and fail in one way only."""
