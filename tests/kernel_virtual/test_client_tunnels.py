@@ -1,6 +1,7 @@
 """Two tunnels over time, in virtual time: holding, kicking, draining."""
 
 import contextlib
+import errno
 import socket
 import subprocess
 import time
@@ -81,11 +82,20 @@ def test_held(world: World, rotator: Rotator) -> None:
 
 
 def test_held_connections_survive(world: World, rotator: Rotator, server: Program) -> None:
-    """A connection that was held for seconds goes on where it was; nothing is told that it failed."""
+    """What is held for seconds goes on where it was, also a beginning; nothing is told that it failed."""
     transfer = Program(world.home, "transfer", WEB, 10)
     rotator.call("hold", time.time() + 2)
-    time.sleep(8)
+    time.sleep(3)
+    with world.home.inside():
+        beginning = socket.socket()
+    beginning.setblocking(False)
+    assert beginning.connect_ex((WEB, 7007)) == errno.EINPROGRESS
+    time.sleep(5)
+    assert beginning.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0
     rotator.call("hold", None)
+    time.sleep(10)
+    assert beginning.send(b"hello") == 5
+    beginning.close()
     time.sleep(20)
     told = transfer.end()
 
@@ -96,9 +106,10 @@ def test_held_connections_survive(world: World, rotator: Rotator, server: Progra
 def test_held_guests(world: World, rotator: Rotator) -> None:
     """What is forwarded for others is held as well."""
     rotator.call("hold", time.time() - 1)
-    table = world.home.run("nft", "list", "chain", "inet", "exuvia_client", "forward")
+    rules = world.home.run("nft", "list", "chain", "inet", "exuvia_client", "forward")
 
-    assert 'oifname "exuvia0" meta time < ' in table
+    assert 'oifname "exuvia0" meta time < ' in rules
+    assert 'oifname "exuvia0" drop' in rules
 
 
 def test_a_kick(world: World, rotator: Rotator) -> None:

@@ -175,6 +175,8 @@ def _forwarded(openings: Openings) -> Iterable[str]:
     for passage in openings.passages:
         yield f'oifname "{passage.interface}" {_in_time(openings.hold)}accept'
         yield f'iifname "{passage.interface}" accept'
+        if openings.hold is not None:
+            yield f'oifname "{passage.interface}" drop'
     if openings.lan:
         yield from _local("daddr")
 

@@ -1,0 +1,141 @@
+"""
+From the command `exuvia client rotate` to the new key in use, with 20 gateways that must know it first.
+
+Everything is real: control plane with TLS, gateways, client, WireGuard; and all of it shares the
+kernel's one CPU. Measured are the whole command, the start of its process included, and what
+the running client takes from being asked.
+
+    tools/kernel --mem 6G -- .venv/bin/python -m bench.rotate
+"""
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from pathlib import Path
+
+from bench.fleet import print_table
+from exuvia.client.progress import CHANGED
+from exuvia.client.talk import Question, follow
+from exuvia.demo.certificate import write_certificate
+from exuvia.demo.world import World, small_internet
+from exuvia.system import clock
+
+CONTROL = "203.0.113.2"
+GATEWAYS, TIMES = 20, 50
+GOAL = 1.0
+
+
+class Place:
+    """A control plane, its gateways, and a home with a client that is up."""
+
+    def __init__(self, world: World, gateways: int) -> None:
+        self._world = world
+        self._folder = Path(world.folder)
+        self._database = f"sqlite:///{world.folder}/control.db"
+        world.host("control", "203.0.113")
+        world.host("home", "100.64.3")
+        write_certificate(self._folder, CONTROL, clock.wall())
+        world.start_exuvia(
+            *("control", "serve", "--listen", f"{CONTROL}:443", "--database", self._database),
+            *("--tls-cert", self._file("cert.pem"), "--tls-key", self._file("key.pem")),
+            *("--retire-every", "5"),
+        ).wait_until_it_says("ready")
+        account = self._operator("account", "create")
+        for number in range(gateways):
+            self._gateway(f"gw{number}", f"198.51.{number}")
+        self.client(
+            "login", "--control", f"https://{CONTROL}", "--ca-file", self._file("cert.pem"), text=account
+        )
+        client = world.start_exuvia(
+            *("home", "client", "--state", self._file("state")),
+            *("up", "--gateway", "gw0", "--drain", "0"),
+        )
+        client.wait_until_it_says("connected")
+
+    @property
+    def socket(self) -> Path:
+        """Where the running client is asked."""
+        return self._folder / "state/control"
+
+    def client(self, *arguments: str, text: str | None = None) -> str:
+        """Run a client command."""
+        return self._world.exuvia("home", "client", "--state", self._file("state"), *arguments, text=text)
+
+    def wait_until_settled(self) -> None:
+        """Wait until the old key is retired."""
+        while json.loads((self._folder / "state/state.json").read_bytes())["phase"] != "settled":
+            time.sleep(0.05)
+
+    def _gateway(self, name: str, network: str) -> None:
+        address = self._world.host(name, network)
+        token = self._operator("gateway", "enroll", name, "--endpoint", f"{address}:51820")
+        self._world.write_secret(f"{name}.token", token)
+        self._world.start_exuvia(
+            *(name, "gateway", "run", "--control", f"https://{CONTROL}", "--ca-file", self._file("cert.pem")),
+            *("--token-file", self._file(f"{name}.token"), "--interface", "wg0", "--listen-port", "51820"),
+            *("--nat", "eth0"),
+        ).wait_until_it_says("ready")
+
+    def _operator(self, *arguments: str) -> str:
+        return self._world.exuvia("control", *arguments, "--database", self._database)
+
+    def _file(self, name: str) -> str:
+        return str(self._folder / name)
+
+
+def main() -> int:
+    """Measure, print one table, and return 1 if the goal is missed."""
+    parser = argparse.ArgumentParser(description=__doc__.strip().partition("\n")[0])
+    parser.add_argument("--gateways", type=int, default=GATEWAYS)
+    parser.add_argument("--times", type=int, default=TIMES)
+    asked = parser.parse_args()
+    with small_internet() as world:
+        place = Place(world, asked.gateways)
+        commands, asked_for = [], []
+        for _ in range(asked.times):
+            commands.append(_by_command(place))
+            asked_for.append(_by_socket(place))
+    rows = [("", "p50", "p99", "slowest", "goal for p99")]
+    rows.append(_row("`client rotate`, from its start to its end", commands, "≤ 1 s"))
+    rows.append(_row("asked of the running client → new connections use it", asked_for, ""))
+    title = (
+        f"A change of keys, {asked.gateways} gateways that must know of it first, {asked.times} times each"
+    )
+    print_table(title, rows)
+    return int(_quantiles(commands)[98] > GOAL)
+
+
+def _by_command(place: Place) -> float:
+    began = time.monotonic()
+    said = place.client("rotate")
+    took = time.monotonic() - began
+    if CHANGED not in said:
+        raise RuntimeError(said)
+    place.wait_until_settled()
+    return took
+
+
+def _by_socket(place: Place) -> float:
+    began, took = time.monotonic(), 0.0
+    for progress in follow(place.socket, Question("rotate")):
+        if not took and "new connections use" in progress.said:
+            took = time.monotonic() - began
+        if progress.failed:
+            raise RuntimeError(progress.said)
+    place.wait_until_settled()
+    return took
+
+
+def _row(name: str, values: list[float], goal: str) -> tuple[str, ...]:
+    cuts = _quantiles(values)
+    return name, *(f"{1000 * value:.0f} ms" for value in (cuts[49], cuts[98], max(values))), goal
+
+
+def _quantiles(values: list[float]) -> list[float]:
+    return statistics.quantiles(values, n=100, method="inclusive")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
