@@ -16,7 +16,9 @@ from source import ROOT
 from exuvia.cli import root
 
 UNITS = sorted(path.name for path in (ROOT / "packaging/systemd").iterdir())
-SERVICES = [name for name in UNITS if re.match(r"exuvia-(serve|gateway|guard|client|renew)\b.*\.service", name)]
+SERVICES = [
+    name for name in UNITS if re.match(r"exuvia-(serve|gateway|guard|client|renew)\b.*\.service", name)
+]
 FILES = ["serve", "gateway", "guard", "client"]
 
 
@@ -183,3 +185,13 @@ def test_a_service_calls_a_command_that_there_is(package: Package, unit: str) ->
     settings = [word.replace("/etc", str(package.tree / "etc")) for word in words]
     done = CliRunner().invoke(root, [*settings, "--help"])
     assert done.exit_code == 0, done.output
+
+
+@pytest.mark.parametrize("unit", ["exuvia-client.service", "exuvia-gateway@.service"])
+def test_what_a_service_calls_is_not_stopped_under_it(package: Package, unit: str) -> None:
+    """
+    SIGTERM goes to the daemon alone.
+
+    An nft that is stopped halfway fails, and the client would end with its kill switch closed.
+    """
+    assert "\nKillMode=mixed\n" in (package.tree / "lib/systemd/system" / unit).read_text()
