@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from exuvia.client.talk import Listener, Progress, Question, Status, ask, follow
+from exuvia.client.listening import Listener
+from exuvia.client.talk import Progress, Question, Status, ask, follow
 from exuvia.errors import AlreadyRunning
 
 

@@ -1,6 +1,9 @@
-"""`exuvia client`: connect this machine."""
+"""
+`exuvia client`: connect this machine.
 
-import asyncio
+Each command loads what it needs: to ask a running client for something takes no more than a socket.
+"""
+
 import os
 import re
 import sys
@@ -15,12 +18,6 @@ import click
 import msgspec
 
 from exuvia.cli.options import config_file, option
-from exuvia.client import down as ending
-from exuvia.client import login as logging_in
-from exuvia.client import offline
-from exuvia.client import renew as renewing
-from exuvia.client.daemon import Daemon
-from exuvia.client.session import Wishes
 from exuvia.client.state import StateFolder
 from exuvia.client.talk import Progress, Question, Status, follow
 from exuvia.errors import InvalidConfiguration, Unavailable
@@ -60,6 +57,10 @@ def login(folder: StateFolder, control: str, account_file: IO[str] | None, ca_fi
     Its key is made here, and only the public half leaves this machine. The account number is
     used once and not kept. A login that failed can simply be tried again.
     """
+    import asyncio
+
+    from exuvia.client import login as logging_in
+
     certificates = None if ca_file is None else str(ca_file.absolute())
     asyncio.run(
         logging_in.log_in(
@@ -132,6 +133,12 @@ def up(
     The device's key and tunnel addresses are changed every few days (see `interval`) without
     interrupting anything: a second tunnel is up before the first one goes.
     """
+    import asyncio
+
+    from exuvia.client.daemon import Daemon
+    from exuvia.client.down import alone
+    from exuvia.client.session import Wishes
+
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,13}", interface):
         raise InvalidConfiguration("the interface's name may have up to 14 letters, digits, - and _")
     wishes = Wishes(
@@ -144,7 +151,7 @@ def up(
         on_connect=on_connect,
         drain=drain,
     )
-    with ending.alone(folder):
+    with alone(folder):
         asyncio.run(Daemon(folder, wishes, say=click.echo).run())
 
 
@@ -157,6 +164,8 @@ def down(folder: StateFolder) -> None:
     Works also if the client was killed: what it left behind is found and removed, the kill
     switch last.
     """
+    from exuvia.client import down as ending
+
     click.echo("down" if ending.take_down(folder) else "it was not up")
 
 
@@ -174,6 +183,10 @@ def rotate(folder: StateFolder) -> None:
         for progress in follow(folder.socket, Question("rotate")) if folder.folder.is_dir() else ():
             outcome = patience.tell(progress)
         if outcome is None:
+            import asyncio
+
+            from exuvia.client import offline
+
             asyncio.run(offline.rotate(folder, tell=patience.tell))
 
 
@@ -185,7 +198,14 @@ def interval(folder: StateFolder, days: int) -> None:
     told = list(follow(folder.socket, Question("interval", days))) if folder.folder.is_dir() else []
     if told and told[-1].failed:
         raise Unavailable(told[-1].said)
-    click.echo(told[-1].said if told else asyncio.run(offline.set_interval(folder, days)))
+    if told:
+        click.echo(told[-1].said)
+        return
+    import asyncio
+
+    from exuvia.client import offline
+
+    click.echo(asyncio.run(offline.set_interval(folder, days)))
 
 
 @command.command()
@@ -206,6 +226,10 @@ def renew(conf: Path, control: str | None, account_file: IO[str] | None, ca_file
     changed when the new key works; if the interface of its name runs, that is changed in place,
     which ends connections that are open. If no handshake comes of it, all stays as it was.
     """
+    import asyncio
+
+    from exuvia.client import renew as renewing
+
     file = renewing.ConfFile(conf.absolute())
     if control is not None and file.load() is None:
         certificates = None if ca_file is None else str(ca_file.absolute())
@@ -219,6 +243,8 @@ def renew(conf: Path, control: str | None, account_file: IO[str] | None, ca_file
 @click.pass_obj
 def status(folder: StateFolder, as_json: bool) -> None:
     """Say how the client is. Prints no key and no address."""
+    from exuvia.client import down as ending
+
     found = ending.status(folder)
     if as_json:
         click.echo(msgspec.json.encode(found).decode())
@@ -237,6 +263,10 @@ def logout(folder: StateFolder, offline: bool) -> None:
     The tunnel is taken down first. If the control plane can't be reached nothing is erased, so
     that you can try again.
     """
+    import asyncio
+
+    from exuvia.client import login as logging_in
+
     if folder.folder.is_dir():
         _end_tunnel(folder)
     asyncio.run(logging_in.log_out(folder, offline=offline, say=click.echo))
@@ -259,6 +289,8 @@ def _account_number(file: IO[str] | None) -> str:
 
 
 def _end_tunnel(folder: StateFolder) -> None:
+    from exuvia.client import down as ending
+
     if ending.status(folder).state not in ("down", "logged out"):
         ending.take_down(folder)
 

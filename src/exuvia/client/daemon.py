@@ -18,13 +18,14 @@ from exuvia.client.edges import Edges
 from exuvia.client.gateways import Address
 from exuvia.client.guarding import guarding
 from exuvia.client.keeping import Keeper
+from exuvia.client.listening import Listener
 from exuvia.client.login import Say
 from exuvia.client.network import Network
 from exuvia.client.parts import Parts
 from exuvia.client.session import Session, Wishes
 from exuvia.client.situation import Situation
 from exuvia.client.state import StateFolder
-from exuvia.client.talk import Listener, Progress, Question, Status
+from exuvia.client.talk import Progress, Question, Status
 from exuvia.errors import ExuviaError, InterfaceUnavailable, Unavailable
 from exuvia.system import clock, entropy
 

@@ -5,15 +5,13 @@ One line of JSON each way, and more than one back where something takes its time
 owner's only, and so is whoever can ask.
 """
 
-import asyncio
 import contextlib
 import os
 import socket
 import struct
-from collections.abc import AsyncGenerator, Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
-from types import TracebackType
-from typing import Literal, Self
+from typing import Literal
 
 import msgspec
 
@@ -28,7 +26,7 @@ Condition = Literal["connecting", "connected", "refused", "closed", "down", "log
 `refused`: the control plane does not let this device connect; `reason` says why.
 """
 
-_LONGEST_LINE = 64 * 1024
+LONGEST_LINE = 64 * 1024
 _ASKING = 5.0
 _WORKING = 120.0
 """Seconds that a client may take from one word to the next while it does what it was asked for."""
@@ -71,49 +69,6 @@ class Status(msgspec.Struct, frozen=True):
     """Seconds for which connections that began before the last change may go on."""
 
 
-class Listener:
-    """Answers questions for as long as it is open."""
-
-    def __init__(
-        self, path: Path, answer: Callable[[Question], AsyncGenerator[Status | Progress, None]]
-    ) -> None:
-        """`answer` yields whatever there is to say to a question."""
-        self._path = path
-        self._answer = answer
-        self._server: asyncio.Server | None = None
-        self._answering: set[asyncio.Task[None] | None] = set()
-
-    async def __aenter__(self) -> Self:
-        self._path.unlink(missing_ok=True)
-        with _short(self._path) as path:
-            self._server = await asyncio.start_unix_server(self._serve, path, limit=_LONGEST_LINE)
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._server is not None:
-            self._server.close()
-        if waiting := [task for task in self._answering if task is not None]:
-            await asyncio.wait(waiting, timeout=1)
-        self._path.unlink(missing_ok=True)
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        self._answering.add(task)
-        try:
-            question = msgspec.json.decode(await reader.readline(), type=Question)
-            async with contextlib.aclosing(self._answer(question)) as answers:
-                async for answer in answers:
-                    writer.write(msgspec.json.encode(answer) + b"\n")
-                    await writer.drain()
-        except (msgspec.DecodeError, ConnectionError, ValueError):
-            return  # whoever asked is gone, or not one of our commands
-        finally:
-            writer.close()
-            self._answering.discard(task)
-
-
 def ask(path: Path, asked: Asked, *, patience: float = _ASKING) -> Status | None:
     """Ask the running client; None if there is none, AlreadyRunning if it does not answer in time."""
     with contextlib.closing(_lines(path, Question(asked), patience)) as lines:
@@ -138,7 +93,7 @@ def _lines(path: Path, question: Question, patience: float) -> Generator[bytes, 
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
         sock.settimeout(patience)
         try:
-            with _short(path) as short:
+            with short_name(path) as short:
                 sock.connect(short)
         except OSError:
             return
@@ -146,7 +101,7 @@ def _lines(path: Path, question: Question, patience: float) -> Generator[bytes, 
         try:
             sock.sendall(msgspec.json.encode(question) + b"\n")
             with sock.makefile("rb") as file:
-                while line := file.readline(_LONGEST_LINE):
+                while line := file.readline(LONGEST_LINE):
                     yield line
         except TimeoutError:
             raise AlreadyRunning(
@@ -157,7 +112,7 @@ def _lines(path: Path, question: Question, patience: float) -> Generator[bytes, 
 
 
 @contextlib.contextmanager
-def _short(path: Path) -> Iterator[str]:
+def short_name(path: Path) -> Iterator[str]:
     """Yield a name of the path that is short enough for a socket's address (108 bytes)."""
     folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
