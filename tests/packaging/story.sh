@@ -3,6 +3,8 @@ export DEBIAN_FRONTEND=noninteractive
 PACKAGE=$(dirname "$0")/exuvia.deb
 # Images of Debian often have one that keeps services from being restarted.
 rm -f /usr/sbin/policy-rc.d
+# dpkg need not read which files the other packages have, nor man-db look at all their pages.
+perl -e 'truncate $_, 0 for glob "/var/lib/dpkg/info/*.list /var/lib/dpkg/triggers/File"'
 mkdir -p /run/none/partial
 
 step() { printf '\n== %s\n' "$1"; }
@@ -85,7 +87,7 @@ peers
 ls /var/lib/exuvia/exuvia.db /etc/exuvia/gateway-wg0.token
 
 step purge
-unpack -P exuvia >/tmp/apt || cat /tmp/apt
+unpack -P exuvia >/tmp/apt 2>&1 || cat /tmp/apt
 ls -d /var/lib/exuvia* /etc/exuvia* /usr/lib/exuvia* /etc/systemd/system/*/exuvia* 2>/dev/null
 getent passwd exuvia | cut -d : -f 1
 
