@@ -70,7 +70,10 @@ class Keeper:
     def judge(self, told: DeviceState) -> Event:
         """Return what the keys are found to be by what the control plane knows; nothing changes."""
         standings = {key.public_key: key.standing for key in told.keys}
-        return judge(Keys(*(_standing(key, standings) for key in self.state.keys)))
+        found = judge(Keys(*(_standing(key, standings) for key in self.state.keys)))
+        if found == "ahead" and self.pending.grant is None:
+            return "unknown"  # what it was given is not known here: registering it again tells
+        return found
 
     def left(self) -> float:
         """Return the seconds until the next change is due; 0 if it is due now."""

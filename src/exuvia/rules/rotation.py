@@ -16,13 +16,14 @@ Phase = Literal["settled", "registering", "spreading", "switching", "confirming"
 # fmt: off
 Event = Literal[
     "due", "granted", "refused", "applied", "late", "works", "silent", "confirmed", "drained", "retired",
-    "known", "unconfirmed", "superseded", "unknown",
+    "known", "unconfirmed", "superseded", "ahead", "unknown",
 ]
 # fmt: on
 """
-What happened. The last four are found by asking which keys the control plane knows: `known`: the
+What happened. The last five are found by asking which keys the control plane knows: `known`: the
 current one, in good standing; `unconfirmed`: the current one, but as a next one that ends when it
-is not confirmed; `superseded`: of two keys the previous one, and it alone lasts; `unknown`: none that lasts.
+is not confirmed; `superseded`: of two keys the previous one, and it alone lasts; `ahead`: of two keys
+the pending one, likewise; `unknown`: none that lasts.
 """
 
 Change = Literal["none", "make", "adopt", "go back", "forget"]
@@ -71,12 +72,15 @@ TABLE: Mapping[tuple[Phase, Event], Step] = {
     ("settled", "unknown"): Step("registering", "make"),
     ("registering", "known"): Step("registering"),
     ("registering", "unconfirmed"): Step("registering"),
+    ("registering", "ahead"): Step("confirming", "adopt"),
     ("registering", "unknown"): Step("registering"),
     ("spreading", "known"): Step("spreading"),
     ("spreading", "unconfirmed"): Step("registering"),
+    ("spreading", "ahead"): Step("confirming", "adopt"),
     ("spreading", "unknown"): Step("registering"),
     ("switching", "known"): Step("switching"),
     ("switching", "unconfirmed"): Step("registering"),
+    ("switching", "ahead"): Step("confirming", "adopt"),
     ("switching", "unknown"): Step("registering"),
     ("confirming", "known"): Step("confirming"),
     ("confirming", "unconfirmed"): Step("confirming"),
@@ -127,6 +131,8 @@ def judge(standings: Keys[Standing]) -> Event:
     """
     if standings.current == "current":
         return "known"
+    if standings.pending == "current":
+        return "ahead"
     if standings.previous == "current":
         return "unconfirmed" if standings.current == "next" else "superseded"
     return "unconfirmed" if standings.current == "next" else "unknown"
@@ -155,5 +161,6 @@ _SAID: Mapping[Event, str] = {
     "works": "it works",
     "unconfirmed": "found unconfirmed",
     "superseded": "found superseded",
+    "ahead": "found ahead",
     "unknown": "found unknown",
 }

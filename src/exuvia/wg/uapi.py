@@ -55,9 +55,9 @@ _LINE = re.compile(
 _NEXT = rb"(?=public_key=|errno=)"
 _NUMBERS = rb"last_handshake_time_sec=%b\nlast_handshake_time_nsec=%b\ntx_bytes=%b\nrx_bytes=%b\n"
 _BEGIN = rb"public_key=%b\npreshared_key=[0-9a-f]{64}\nprotocol_version=1\n"
-_END = rb"persistent_keepalive_interval=\d{1,5}\n(?:allowed_ip=[0-9a-f.:/]{4,49}\n)*+"
+_END = rb"persistent_keepalive_interval=\d{1,5}\n(?:allowed_ip=[0-9a-f.:/]{4,49}\n)*"
 _CLEAN_PEERS = re.compile(
-    rb"(?:" + _BEGIN % rb"[0-9a-f]{64}" + _NUMBERS % (b"0", b"0", b"0", b"0") + _END + _NEXT + rb")*+"
+    rb"(?:" + _BEGIN % rb"[0-9a-f]{64}" + _NUMBERS % (b"0", b"0", b"0", b"0") + _END + _NEXT + rb")*"
 )
 _PEER = re.compile(
     _BEGIN % rb"([0-9a-f]{64})"
