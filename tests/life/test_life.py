@@ -36,6 +36,11 @@ def test_p6_p9_a_life_full_of_faults(seed: int, folder: Path) -> None:
     assert life.counts["start"] >= 1
 
 
+def test_a_key_that_was_registered_by_a_device_without_any_is_not_given_up(folder: Path) -> None:
+    """While no gateway answers, the one key that the control plane knows stays, whatever is tried beside it."""
+    run(lived(100_328, folder, every=HOUR, days=4))
+
+
 def test_a_life_without_any_fault(folder: Path) -> None:
     """Where nothing goes wrong the key is changed every day, and the tunnel in use is never lost."""
     life = run(lived(1_000, folder, every=1e9, days=20))
