@@ -37,7 +37,7 @@ def test_p6_p9_a_life_full_of_faults(seed: int, folder: Path) -> None:
 
 
 def test_a_key_that_was_registered_by_a_device_without_any_is_not_given_up(folder: Path) -> None:
-    """While no gateway answers, the one key that the control plane knows stays, whatever is tried beside it."""
+    """While no gateway answers, the one key that the control plane knows stays, whatever else is tried."""
     run(lived(100_328, folder, every=HOUR, days=4))
 
 
