@@ -2,7 +2,7 @@
 Two days of a connected client that changes its key every day, in virtual time: nothing is lost.
 
 In the hours in which nothing is due the client's process is stopped, for it looks at its tunnel
-every second, which would take minutes of real time. `make soak` lets it run, for a month.
+every second, which would take minutes of real time. `make soak` does the same for a month.
 """
 
 import json
