@@ -342,11 +342,13 @@ class Biography:
 
     def _check_orphans(self, now: float) -> None:
         own = self.own()
-        orphans = {key: standing for key, standing in self.office.living.items() if key not in own}
+        # A current one is the control plane's only one, until the client is back.
+        orphans = [
+            key for key, standing in self.office.living.items() if key not in own and standing != "current"
+        ]
         self._orphans = {key: self._orphans.get(key, now) for key in orphans}
-        for key, since in self._orphans.items():
-            if orphans[key] != "current" and now - since > ORPHANED:
-                raise self._broken("a key that the client does not have is known for too long")
+        if any(now - since > ORPHANED for since in self._orphans.values()):
+            raise self._broken("a key that the client does not have is known for too long")
 
     @property
     def settled(self) -> bool:
