@@ -244,14 +244,17 @@ def test_status_tells_counts_only(machine: Machine) -> None:
 
 
 def test_the_position_is_written_on_the_interface(machine: Machine) -> None:
-    """Epoch and revision are in the alias, and follow each change."""
+    """Epoch and revision are in the alias: in a moment when peers come, at once when one goes."""
     gateway = machine.run()
     gateway.wait_ready()
     assert machine.alias().startswith("exuvia1 first 0 ")
     machine.feed.change(put=[peer(1)])
     machine.feed.wait_applied()
+    wait_until(lambda: machine.alias().startswith("exuvia1 first 1 "))
+    machine.feed.change(remove=[peer(1)[:32]])
+    machine.feed.wait_applied()
 
-    assert machine.alias().startswith("exuvia1 first 1 ")
+    assert machine.alias().startswith("exuvia1 first 2 ")
 
 
 def test_a_foreign_alias_stays(machine: Machine) -> None:

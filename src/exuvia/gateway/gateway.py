@@ -302,7 +302,7 @@ class Gateway:
             self._care.guarded(lambda keeper: keeper.apply(update))
 
     def _settle(self, *, write_later: bool = False) -> None:
-        """Where the interface is equal to the table, let the control plane know and write that on it."""
+        """Where the interface is equal to the table, write that on it and let the control plane know."""
         keeper, reception = self._care.keeper, self._reception
         if keeper is None or reception is None or not keeper.equal:
             return
@@ -310,11 +310,11 @@ class Gateway:
         if position is None:
             return
         self._settled = position
-        self._network.send(Applied(position))
         if write_later:
             self._write_at = min(self._write_at, clock.boottime() + WRITE_LATER)
         else:
             self._write_alias(reception)
+        self._network.send(Applied(position))
         if not self._ready:
             self._ready = True
             name, revision = self._settings.interface, position.revision
