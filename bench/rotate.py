@@ -65,7 +65,9 @@ class Place:
 
     def wait_until_settled(self) -> None:
         """Wait until the old key is retired."""
-        while json.loads((self._folder / "state/state.json").read_bytes())["phase"] != "settled":
+        state = self._folder / "state/state.json"
+        # An earlier state that is being overwritten is all zeros.
+        while not (content := state.read_bytes().strip(b"\0")) or json.loads(content)["phase"] != "settled":
             time.sleep(0.05)
 
     def _gateway(self, name: str, network: str) -> None:
