@@ -12,7 +12,7 @@ from pathlib import Path
 
 WORLD = str(Path(__file__).resolve().parent.parent / "world")
 DAYS_A_STORY = 10
-SIMULATED_DAYS = 400
+SIMULATED_DAYS = 200
 FIRST_SEED = 10_000
 
 
