@@ -26,6 +26,10 @@ kernel:  ## build the kernel that tests run on, if it isn't there yet
 deb: develop  ## build dist/exuvia_*.deb, to be installed on Debian 12
 	.venv/bin/python tools/deb
 
+web: develop  ## build what the portal's pages do in the browser, and check it
+	.venv/bin/python tools/web types
+	.venv/bin/python tools/web build
+
 pages: develop  ## write the pages of docs/ that say what the code says
 	.venv/bin/python tools/pages
 
@@ -33,7 +37,7 @@ pins: develop  ## choose anew the versions of everything that is installed
 	tools/pins
 
 clean:  ## remove what was made here (the kernel stays in ~/.cache/exuvia)
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist web/node_modules web/.lock
 	find src tests bench tools -name __pycache__ -prune -exec rm -rf {} +
 
 ready:
@@ -42,5 +46,5 @@ ready:
 develop:
 	@$(PYTHON) tools/setup develop
 
-.PHONY: help demo test check bench soak kernel deb pages pins clean ready develop
+.PHONY: help demo test check bench soak kernel deb web pages pins clean ready develop
 .DEFAULT_GOAL := help

@@ -1,0 +1,39 @@
+"""What pages do in the browser: committed as it is built, so that nobody needs node to install it."""
+
+from importlib.machinery import SourceFileLoader
+from importlib.util import module_from_spec, spec_from_loader
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from source import ROOT
+
+
+@pytest.fixture
+def web() -> ModuleType:
+    """The tool that builds web/."""
+    spec = spec_from_loader("tool_web", SourceFileLoader("tool_web", str(ROOT / "tools/web")))
+    assert spec and spec.loader
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_committed_bundle_is_what_is_built(web: ModuleType, tmp_path: Path) -> None:
+    """Building web/ gives, byte for byte, the files that are committed, and no others."""
+    web.build(tmp_path)
+
+    assert contents(sorted(tmp_path.iterdir())) == contents(web.built()), "run tools/web build"
+
+
+def test_the_licences_of_what_others_wrote_come_with_it(web: ModuleType) -> None:
+    """Each package that is bundled is named in licences.txt with its copyright notice."""
+    text = (web.STATIC / "licences.txt").read_text()
+
+    assert all(name in text for name in ("@noble/curves", "@noble/hashes", "uqr"))
+    assert text.count("Copyright (c)") >= 3
+
+
+def contents(paths: list[Path]) -> dict[str, bytes]:
+    """Return what is in these files, by name."""
+    return {path.name: path.read_bytes() for path in paths}
