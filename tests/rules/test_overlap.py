@@ -38,6 +38,12 @@ def test_the_table_has_a_row_for_whatever_can_happen() -> None:
     ("event", "keys", "key", "then"),
     [
         (Event.PUT, {}, NEW, {NEW: "current"}),
+        (Event.REPLACE, {}, NEW, {NEW: "current"}),
+        (Event.REPLACE, ALONE, NEW, {A: "retired", NEW: "current"}),
+        (Event.REPLACE, SPREADING, NEW, {A: "retired", B: "retired", NEW: "current"}),
+        (Event.REPLACE, SPREADING, B, {A: "retired", B: "current"}),
+        (Event.REPLACE, SPREADING, A, {B: "retired"}),
+        (Event.REPLACE, ALONE, A, {}),
         (Event.PUT, ALONE, NEW, {NEW: "next"}),
         (Event.PUT, SPREADING, NEW, {B: "retired", NEW: "next"}),
         (Event.PUT, DRAINED, NEW, {B: "retired", NEW: "next"}),
@@ -119,13 +125,19 @@ def test_every_event_twice_is_the_event_once(events: list[tuple[Event, int]]) ->
 
 @given(happenings())
 def test_items_21_and_22_no_key_goes_before_another_works(events: list[tuple[Event, int]]) -> None:
-    """Only a confirmation replaces a current key, and then it stays beside; or its own device retires it."""
+    """
+    Only a confirmation replaces a current key, and then it stays beside.
+
+    Or its own device retires it; or the account's holder puts another one in its place, and no third.
+    """
     for event, key, before, after in lives(events):
         current = [k for k, standing in before.items() if standing == "current"]
         if event in (Event.PUT, Event.DUE):
             assert all(after[k] == "current" for k in current)
         elif event is Event.CONFIRM:
             assert all(after[k] in ("current", "old") for k in current)
+        elif event is Event.REPLACE:
+            assert before == after or after[key] == "current"
         elif current and after[current[0]] != "current":
             assert key == current[0]
 

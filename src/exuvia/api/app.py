@@ -12,11 +12,11 @@ from urllib.parse import parse_qsl
 import msgspec
 
 from exuvia.api import problems
+from exuvia.api.bodies import read_body
 from exuvia.api.control import Control
 from exuvia.api.credentials import authorise, bearer
 from exuvia.api.routes import Call, Receive, Route, Router, Scope, Send
 from exuvia.errors import ExuviaError, InvalidRequest, StoreUnavailable
-from exuvia.rules.limits import LONGEST_BODY
 from exuvia.system import clock
 
 _log = logging.getLogger("exuvia.api")
@@ -28,9 +28,9 @@ _NO_STORE = (b"cache-control", b"no-store")
 class Application:
     """Answers requests. `trusted`: whoever can reach this one is the operator."""
 
-    def __init__(self, control: Control, router: Router, *, trusted: bool = False) -> None:
+    def __init__(self, control: Control, router: Router[Route], *, trusted: bool = False) -> None:
         self._control = control
-        self._router = router
+        self.router = router
         self._trusted = trusted
         self._decode = {
             id(route): msgspec.json.Decoder(route.takes).decode for route in router.routes if route.takes
@@ -46,7 +46,7 @@ class Application:
             await self._explain(error, send)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        route, path = self._router.find(scope["method"], scope["path"])
+        route, path = self.router.find(scope["method"], scope["path"])
         headers = dict(scope["headers"])
         call = Call(self._control, bearer(headers.get(b"authorization", b"")), path)
         authorise(call, route.who, trusted=self._trusted)
@@ -107,21 +107,7 @@ async def _body(headers: dict[bytes, bytes], receive: Receive) -> bytes:
     media_type = headers.get(b"content-type", _JSON).partition(b";")[0].strip().lower()
     if media_type != _JSON:
         raise problems.WrongMediaType("send it as application/json")
-    declared = headers.get(b"content-length", b"0")
-    if not declared.isdigit():
-        raise InvalidRequest("the length of the body can't be read")
-    if len(declared) > 9 or int(declared) > LONGEST_BODY:
-        raise problems.TooLarge(f"a body may have {LONGEST_BODY} bytes")
-    body = bytearray()
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise InvalidRequest("the request was cut short")
-        body += message.get("body", b"")
-        if len(body) > LONGEST_BODY:
-            raise problems.TooLarge(f"a body may have {LONGEST_BODY} bytes")
-        if not message.get("more_body", False):
-            return bytes(body)
+    return await read_body(headers, receive)
 
 
 def _decoded(decode: Any, body: bytes) -> Any:

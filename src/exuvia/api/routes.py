@@ -7,7 +7,7 @@ import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 import msgspec
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 Send = Callable[[Mapping[str, Any]], Awaitable[None]]
 Scope = Mapping[str, Any]
+Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 class Who(Enum):
@@ -80,13 +81,28 @@ class Route:
         return self.who is Who.OPERATOR and self.method in ("POST", "DELETE")
 
 
-class Router:
+class Located(Protocol):
+    """What is found by its method and path."""
+
+    @property
+    def method(self) -> str:
+        """Of the requests it answers."""
+
+    @property
+    def path(self) -> str:
+        """With {names} where anything may stand."""
+
+
+R = TypeVar("R", bound=Located)
+
+
+class Router(Generic[R]):
     """Finds the route of a request."""
 
-    def __init__(self, routes: Iterable[Route]) -> None:
+    def __init__(self, routes: Iterable[R]) -> None:
         self.routes = tuple(routes)
-        self._fixed: dict[str, dict[str, Route]] = {}
-        self._patterns: list[tuple[re.Pattern[str], dict[str, Route]]] = []
+        self._fixed: dict[str, dict[str, R]] = {}
+        self._patterns: list[tuple[re.Pattern[str], dict[str, R]]] = []
         for path in dict.fromkeys(route.path for route in self.routes):
             methods = {route.method: route for route in self.routes if route.path == path}
             if "{" in path:
@@ -94,7 +110,7 @@ class Router:
             else:
                 self._fixed[path] = methods
 
-    def find(self, method: str, path: str) -> tuple[Route, dict[str, str]]:
+    def find(self, method: str, path: str) -> tuple[R, dict[str, str]]:
         """Return the route and what its path names; NotFound or NotAllowed if there is none."""
         methods = self._fixed.get(path)
         if methods is not None:
@@ -105,7 +121,7 @@ class Router:
         raise NotFound("nothing is at this path")
 
 
-def _with_method(methods: dict[str, Route], method: str) -> Route:
+def _with_method(methods: dict[str, R], method: str) -> R:
     try:
         return methods[method]
     except KeyError:

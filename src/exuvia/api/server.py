@@ -16,8 +16,8 @@ from pathlib import Path
 import uvicorn
 from uvicorn.server import ServerState
 
-from exuvia.api.app import Application
 from exuvia.api.protocol import Protocol
+from exuvia.api.routes import Application
 from exuvia.api.running import ControlPlane, opened
 from exuvia.api.upkeep import Upkeep
 from exuvia.errors import InvalidConfiguration
@@ -49,8 +49,19 @@ class Settings:
     operator_token: str | None = None
     trust_clock: bool = False
 
+    @property
+    def is_https(self) -> bool:
+        """Whether browsers and clients see TLS."""
+        return self.tls_cert is not None or self.behind_proxy
 
-async def serve(settings: Settings, *, ready: Callable[[str], None]) -> None:
+
+Front = Callable[[ControlPlane], Application]
+"""What answers on the network, for a control plane."""
+
+
+async def serve(
+    settings: Settings, *, ready: Callable[[str], None], front: Front = lambda plane: plane.public
+) -> None:
     """Serve until SIGTERM or SIGINT; `ready` is told the URL once requests are answered."""
     context = _tls(settings)
     _require_privacy(settings)
@@ -59,11 +70,12 @@ async def serve(settings: Settings, *, ready: Callable[[str], None]) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with opened(settings.database, settings.wanted, trust_clock=settings.trust_clock) as plane:
-        await _serve(plane, settings, context, stop, ready)
+        await _serve(plane, front(plane), settings, context, stop, ready)
 
 
 async def _serve(
     plane: ControlPlane,
+    public: Application,
     settings: Settings,
     context: ssl.SSLContext | None,
     stop: asyncio.Event,
@@ -81,7 +93,7 @@ async def _serve(
         stack.callback(beside.unlink, missing_ok=True)
         await stack.enter_async_context(listening(plane.operators, local.bound(beside), None))
         bound = _bound(settings.host, settings.port)
-        await stack.enter_async_context(listening(plane.public, bound, context))
+        await stack.enter_async_context(listening(public, bound, context))
         stack.callback(control.hub.close)  # goes first: streams end, then connections
         ready(_url(settings, bound.getsockname()[1]))
         stopping = asyncio.ensure_future(stop.wait())

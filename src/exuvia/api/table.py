@@ -309,7 +309,7 @@ ROUTES = (
 )
 
 
-def router() -> Router:
+def router() -> Router[Route]:
     """Return the router of the API, which also answers with its own description."""
     described = openapi.document(ROUTES)
 

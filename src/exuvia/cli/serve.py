@@ -1,8 +1,10 @@
 """`exuvia serve`: run the control plane."""
 
 import asyncio
+from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -13,6 +15,11 @@ from exuvia.errors import InvalidConfiguration
 from exuvia.rules.allocation import pool4_from_text, pool6_from_text
 from exuvia.system import clock
 from exuvia.system.notify import notify
+
+if TYPE_CHECKING:
+    from exuvia.api.routes import Application
+    from exuvia.api.running import ControlPlane
+    from exuvia.api.server import Front, Settings
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
 
@@ -51,6 +58,7 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
     metavar="SECONDS",
     help="How long retired keys are gathered before gateways are told, so that each hides among them.",
 )
+@option("--portal/--no-portal", default=True, show_default=True, help="Whether people can log in at /.")
 @option("--new-epoch", is_flag=True, help="After an older database was put back: drop all keys, begin anew.")
 @option("--trust-clock", is_flag=True, help="After the clock was set: it is right now.")
 def command(
@@ -64,6 +72,7 @@ def command(
     operator_token_file: Path | None,
     erase_after: float,
     retire_every: float,
+    portal: bool,
     new_epoch: bool,
     trust_clock: bool,
 ) -> None:
@@ -96,7 +105,17 @@ def command(
         trust_clock,
     )
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(serve(settings, ready=_tell))
+        runner.run(serve(settings, ready=_tell, front=_with_portal(settings) if portal else _alone))
+
+
+def _alone(plane: "ControlPlane") -> "Application":
+    return plane.public
+
+
+def _with_portal(settings: "Settings") -> "Front":
+    from exuvia.portal.app import beside
+
+    return partial(beside, is_https=settings.is_https)
 
 
 def _tell(url: str) -> None:

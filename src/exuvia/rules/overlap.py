@@ -34,6 +34,7 @@ class Event(Enum):
     CONFIRM = "confirmed"
     DELETE = "retired by its device"
     DUE = "due"
+    REPLACE = "put in place of all others by the account's holder"
 
 
 class Place(Enum):
@@ -88,6 +89,13 @@ TABLE: dict[tuple[Event, Place], Step | type[ExuviaError]] = {
     (Event.DUE, Place.NEXT): Step(key="retired"),
     (Event.DUE, Place.OLD): Step(key="retired"),
     (Event.DUE, Place.RETIRED): _NOTHING,
+    (Event.REPLACE, Place.FIRST): Step(key="current"),
+    (Event.REPLACE, Place.NEW): Step(key="current", current="retired", second="retired"),
+    (Event.REPLACE, Place.ONLY): _NOTHING,
+    (Event.REPLACE, Place.CURRENT): Step(second="retired"),
+    (Event.REPLACE, Place.NEXT): Step(key="current", current="retired"),
+    (Event.REPLACE, Place.OLD): KeyRefused,
+    (Event.REPLACE, Place.RETIRED): KeyRefused,
 }
 
 _TEXTS: dict[type[ExuviaError], str] = {

@@ -92,6 +92,7 @@ def cancel(transaction: Transaction, id: bytes, *, hour: int) -> None:
     _expect(transaction, id)
     devices.revoke_keys_of_account(transaction, id, hour=hour)
     transaction.execute("DELETE FROM device WHERE account_id = ?", (id,))
+    transaction.execute("DELETE FROM second_factor WHERE account_id = ?", (id,))
     transaction.execute("DELETE FROM account WHERE id = ?", (id,))
 
 

@@ -35,9 +35,11 @@ class Device:
     keys: list[Key]
 
 
-def of_account(connection: sqlite3.Connection, number_hash: bytes, *, today: str) -> list[Device]:
-    """Return all devices of an account; UnknownCredential unless it is active."""
-    account = active_account(connection, number_hash, today)
+def of_account(
+    connection: sqlite3.Connection, number_hash: bytes, *, today: str, proven: bool = False
+) -> list[Device]:
+    """Return all devices of an account; UnknownCredential unless it may act."""
+    account = active_account(connection, number_hash, today, proven=proven)
     rows = connection.execute(
         "SELECT id, name FROM device WHERE account_id = ? ORDER BY name", (account.id,)
     ).fetchall()
@@ -51,7 +53,7 @@ def by_credential(connection: sqlite3.Connection, credential: DeviceCredential, 
 
 
 def require_account(connection: sqlite3.Connection, number_hash: bytes, *, today: str) -> None:
-    """Raise UnknownCredential unless there is an active account with this number."""
+    """Raise UnknownCredential unless there is an account with this number that may act."""
     active_account(connection, number_hash, today)
 
 
@@ -62,16 +64,28 @@ def delete_own(transaction: Transaction, credential: DeviceCredential, *, hour: 
 
 
 def delete_of_account(
-    transaction: Transaction, number_hash: bytes, id: bytes, *, today: str, hour: int
+    transaction: Transaction, number_hash: bytes, id: bytes, *, today: str, hour: int, proven: bool = False
 ) -> None:
     """Delete a device of this account; NotFound if the account has no such device."""
-    account = active_account(transaction, number_hash, today)
-    row = transaction.execute(
-        "SELECT 1 FROM device WHERE account_id = ? AND id = ?", (account.id, id)
-    ).fetchone()
-    if row is None:
-        raise NotFound("the account has no such device")
+    account = active_account(transaction, number_hash, today, proven=proven)
+    require_device(transaction, account.id, id)
     _delete(transaction, account.id, id, hour)
+
+
+def delete_all_of_account(
+    transaction: Transaction, number_hash: bytes, *, today: str, hour: int, proven: bool = False
+) -> None:
+    """Delete all devices of this account."""
+    account = active_account(transaction, number_hash, today, proven=proven)
+    revoke_keys_of_account(transaction, account.id, hour=hour)
+    transaction.execute("DELETE FROM device WHERE account_id = ?", (account.id,))
+
+
+def require_device(connection: "Executes", account_id: bytes, id: bytes) -> None:
+    """Raise NotFound unless the account has this device."""
+    row = connection.execute("SELECT 1 FROM device WHERE account_id = ? AND id = ?", (account_id, id))
+    if row.fetchone() is None:
+        raise NotFound("the account has no such device")
 
 
 def revoke_keys_of_account(transaction: Transaction, account_id: bytes, *, hour: int) -> None:
@@ -101,12 +115,19 @@ class Account(NamedTuple):
 Executes = Transaction | sqlite3.Connection
 
 
-def active_account(connection: Executes, number_hash: bytes, today: str) -> Account:
-    """Return the account with this number; UnknownCredential unless it is active."""
+def active_account(connection: Executes, number_hash: bytes, today: str, *, proven: bool = False) -> Account:
+    """
+    Return the account with this number; UnknownCredential unless it is active, and the number is enough.
+
+    It is not where the account asks for a second factor, unless that is `proven`.
+    """
     row = connection.execute(
-        "SELECT id, state, expires, device_limit FROM account WHERE number_hash = ?", (number_hash,)
+        "SELECT id, state, expires, device_limit, "
+        "EXISTS (SELECT 1 FROM second_factor WHERE account_id = account.id) "
+        "FROM account WHERE number_hash = ?",
+        (number_hash,),
     ).fetchone()
-    if row is None or account_state(row[1], row[2], today) != "active":
+    if row is None or account_state(row[1], row[2], today) != "active" or (row[4] and not proven):
         raise UnknownCredential(UNKNOWN)
     return Account(row[0], row[3])
 

@@ -28,6 +28,8 @@ class Registration:
     today: str
     pools: Pools
     bits: Bits
+    proven: bool = False
+    """Whether all that the account asks for beside its number was given."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +51,7 @@ def register(transaction: Transaction, wish: Registration) -> Registered:
     The same key of the same account again is the same device: an answer that was lost can
     be asked for again.
     """
-    account = active_account(transaction, wish.number_hash, wish.today)
+    account = active_account(transaction, wish.number_hash, wish.today, proven=wish.proven)
     owner = _owner(transaction, wish.public_key)
     if owner is not None and owner.account_id == account.id and owner.standing != "retired":
         return _register_again(transaction, owner, wish)

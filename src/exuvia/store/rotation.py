@@ -63,6 +63,42 @@ def put(transaction: Transaction, wish: Wish, *, pools: Pools, bits: Bits, next_
     return Granted(peer, transaction.epoch, transaction.revision)
 
 
+@dataclass(frozen=True, slots=True)
+class Replacement:
+    """What an account's holder wants: a key in place of all that a device has."""
+
+    number_hash: bytes
+    device_id: bytes
+    public_key: PublicKey
+    today: str
+
+
+def replace(
+    transaction: Transaction, wish: Replacement, *, pools: Pools, bits: Bits, next_batch: int
+) -> Granted:
+    """
+    Give a device this key as its only one; whatever it had is retired, and leaves with the next batch.
+
+    The account's holder proved to be it. The same key again changes nothing.
+    """
+    account = devices.active_account(transaction, wish.number_hash, wish.today, proven=True)
+    devices.require_device(transaction, account.id, wish.device_id)
+    keys = _standings(transaction, (account.id, wish.device_id))
+    becomes = decide(Event.REPLACE, keys, wish.public_key)
+    if wish.public_key not in keys:
+        if _is_known(transaction, wish.public_key):
+            raise KeyRefused(KEY_REFUSED)
+        if not may_have_another(keys):
+            raise RotatedTooOften(next_batch)
+        peer = new_peer(transaction, wish.public_key, pools, bits)
+        standing = becomes.pop(wish.public_key)
+        _become(transaction, becomes)
+        insert_key(transaction, (account.id, wish.device_id), peer, standing)
+    else:
+        _become(transaction, becomes)
+    return Granted(_peer(transaction, wish.public_key), transaction.epoch, transaction.revision)
+
+
 def confirm(transaction: Transaction, wish: Wish) -> list[bytes]:
     """Make a next key the current one; return the keys that became old by it."""
     return _happen(transaction, Event.CONFIRM, wish)
@@ -119,8 +155,12 @@ def _happen(transaction: Transaction, event: Event, wish: Wish) -> list[bytes]:
 def _keys_of_device(transaction: Transaction, wish: Wish) -> dict[bytes, Standing]:
     """Return how the device's keys stand; an error if it may do nothing today."""
     devices.require_active(transaction, wish.credential, today=wish.today)
+    return _standings(transaction, wish.credential[:2])
+
+
+def _standings(transaction: Transaction, device: tuple[bytes, bytes]) -> dict[bytes, Standing]:
     rows = transaction.execute(
-        "SELECT public_key, standing FROM key WHERE account_id = ? AND device_id = ?", wish.credential[:2]
+        "SELECT public_key, standing FROM key WHERE account_id = ? AND device_id = ?", device
     )
     return dict(rows.fetchall())
 

@@ -31,7 +31,8 @@ _FACTS = (
     f"OR EXISTS (SELECT 1 FROM gateway WHERE public_key = {_WISH.column('public_key')}) "
     f"OR EXISTS (SELECT 1 FROM key WHERE address4 = {_WISH.column('address4')}) "
     f"OR EXISTS (SELECT 1 FROM key WHERE address6 = {_WISH.column('address6')}) "
-    f"OR EXISTS (SELECT 1 FROM resting WHERE address IN ({_WISH.columns('address4', 'address6')}))"
+    f"OR EXISTS (SELECT 1 FROM resting WHERE address IN ({_WISH.columns('address4', 'address6')})), "
+    "EXISTS (SELECT 1 FROM second_factor WHERE account_id = account.id)"
     f")) FROM at LEFT JOIN account ON number_hash = {_WISH.column('number_hash')}"
 )
 
@@ -71,6 +72,8 @@ class _Facts(NamedTuple):
     """Of the account's devices, with commas."""
     taken: int
     """Whether somebody has the key or one of the addresses, or an address rests."""
+    guarded: int
+    """Whether the account asks for more than its number."""
 
 
 def register_all(transaction: Transaction, wishes: list[Registration]) -> list[Registered | ExuviaError]:
@@ -131,6 +134,7 @@ def _is_plain(facts: _Facts, wish: Registration, devices: int) -> bool:
         and account_state(facts.state, facts.expires, wish.today) == "active"
         and has_room(devices, facts.device_limit)
         and not facts.taken
+        and (wish.proven or not facts.guarded)
     )
 
 
