@@ -16,6 +16,8 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 from exuvia.testing.namespaces import Namespace
@@ -39,37 +41,46 @@ class Count:
     worst_gap: float = 0.0
     """Seconds between two arrivals."""
     addresses: list[str] = field(default_factory=list)
-    """Where they came from, in this order."""
-    since: list[int] = field(default_factory=list)
-    """The number of the first one from each of these."""
+    """All that they came from."""
     seen: bytearray = field(default_factory=bytearray)
+    """By number: 0 if it has not come, or else which of the addresses it came from, counted from 1."""
     latest: float | None = None
 
     def see(self, number: int, now: float, address: str = "") -> None:
         """Note that a datagram has arrived."""
         if number >= len(self.seen):
             self.seen.extend(bytes(2 * number + 4096 - len(self.seen)))
-        self.duplicated += self.seen[number]
+        self.duplicated += bool(self.seen[number])
         self.received += not self.seen[number]
-        self.seen[number] = 1
+        if address not in self.addresses:
+            self.addresses.append(address)
+        self.seen[number] = 1 + self.addresses.index(address)
         if self.latest is not None:
             self.worst_gap = max(self.worst_gap, now - self.latest)
         self.latest = now
-        if address and (not self.addresses or self.addresses[-1] != address):
-            self.addresses.append(address)
-            self.since.append(number)
 
     def told(self) -> dict[str, Any]:
-        """Return it as JSON; `missing` names a few that came too late or never, if later ones came."""
-        last = self.seen.rfind(1)
+        """
+        Return it as JSON.
+
+        `missing`: a few that did not come although later ones did. `addresses`: where they came from,
+        in the order of their numbers, for two tunnels may overtake each other; `since`: the number of
+        the first one from each of these.
+        """
+        came = bytes(self.seen).rstrip(b"\0")
+        runs = [(place, next(run)[0]) for place, run in groupby(_that_came(came), key=itemgetter(1))]
         return {
-            "missing": [number for number in range(last) if not self.seen[number]][:20],
-            "since": self.since,
+            "missing": [number for number, place in enumerate(came) if not place][:20],
+            "since": [first for _, first in runs],
             "received": self.received,
             "duplicated": self.duplicated,
             "worst_gap": self.worst_gap,
-            "addresses": self.addresses,
+            "addresses": [self.addresses[place - 1] for place, _ in runs],
         }
+
+
+def _that_came(places: bytes) -> Iterator[tuple[int, int]]:
+    return ((number, place) for number, place in enumerate(places) if place)
 
 
 def serve() -> None:
