@@ -28,8 +28,10 @@ _LENGTH = 64
 _CHUNK = 1024
 _SO_RCVBUFFORCE = 33
 """Beyond the system's limit, so that a program that gets no CPU for a while loses nothing itself."""
-_STRAGGLERS = 1.0
-"""Seconds that an answer may take."""
+_STRAGGLERS = 5.0
+"""Seconds that the last answers may take."""
+_DOUBLES = 0.3
+"""Seconds for which to look out for what comes twice."""
 
 
 @dataclass
@@ -129,7 +131,12 @@ def _echo(connection: socket.socket) -> bool:
 
 
 def echo(address: str, flow: int, rate: float, connected: bool) -> None:
-    """Send so many datagrams a second and count the answers, until told to end."""
+    """
+    Send so many datagrams a second and count the answers, until told to end.
+
+    What it could not send in time, because it got no CPU, is not made up for: a burst would test the
+    queues on the way.
+    """
     sock = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM)
     sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, 4 << 20)
     sock.setblocking(False)
@@ -146,20 +153,29 @@ def echo(address: str, flow: int, rate: float, connected: bool) -> None:
                     _collect(sock, count)
                 continue
             late = max(late, now - due)
-            due += 1 / rate
-            sent += 1
-            refused += not _send(sock, flow, sent - 1, None if connected else (address, PORT))
-    end = time.monotonic() + _STRAGGLERS
-    while (left := end - time.monotonic()) > 0:
-        if select.select([sock], [], [], left)[0]:
-            _collect(sock, count)
+            due = max(due + 1 / rate, now)
+            with contextlib.suppress(BlockingIOError):
+                refused += not _send(sock, flow, sent, None if connected else (address, PORT))
+                sent += 1
+    _await(sock, count, sent - refused)
     print(json.dumps({"sent": sent, "refused": refused, "late": late, **count.told()}))
 
 
+def _await(sock: socket.socket, count: Count, expected: int) -> None:
+    """Collect answers until all have come, and for a moment longer."""
+    ended = time.monotonic()
+    while (now := time.monotonic()) < ended + (_DOUBLES if count.received == expected else _STRAGGLERS):
+        if select.select([sock], [], [], max(0.01, ended + _DOUBLES - now))[0]:
+            _collect(sock, count)
+
+
 def _send(sock: socket.socket, flow: int, number: int, to: tuple[str, int] | None) -> bool:
+    """Return whether the network takes a datagram; BlockingIOError if its queue is full."""
     data = flow.to_bytes(_FLOW) + number.to_bytes(_NUMBER)
     try:
         sock.send(data.ljust(_LENGTH)) if to is None else sock.sendto(data.ljust(_LENGTH), to)
+    except BlockingIOError:
+        raise
     except OSError:
         return False
     return True
