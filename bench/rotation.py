@@ -78,6 +78,7 @@ def main() -> int:
     changes = parser.parse_args().changes
     ways = {
         "nothing changes": _nothing,
+        "nothing changes, ten programs run": _idle_programs,
         "ours": _ours,
         "IVPN's: key and address in place": _in_place,
         "Mullvad's: interface made anew": _anew,
@@ -140,6 +141,12 @@ def _change(world: World, rotator: Rotator, way: Way, number: int, *, end_old: b
 
 def _nothing(world: World, rotator: Rotator, key: str, grant: dict[str, str]) -> None:
     pass
+
+
+def _idle_programs(world: World, rotator: Rotator, key: str, grant: dict[str, str]) -> None:
+    """As many programs as a change of keys calls, each doing nothing: what calling them costs."""
+    for _ in range(10):
+        world.home.run("true")
 
 
 def _ours(world: World, rotator: Rotator, key: str, grant: dict[str, str]) -> None:

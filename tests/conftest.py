@@ -2,8 +2,8 @@
 Which tests run where.
 
 tests/kernel, tests/kernel_client and tests/kernel_virtual need a kernel with WireGuard, and are left
-out unless they are named: `tools/kernel -- .venv/bin/python -m pytest -p no:cacheprovider tests/kernel`, and the
-same with `--virtual` for the other. `make test` runs everything where it belongs.
+out unless they are named: `tools/kernel -- .venv/bin/python -m pytest -p no:cacheprovider tests/kernel`,
+and the same with `--virtual` for the last. `make test` runs everything where it belongs.
 """
 
 import pytest
