@@ -127,6 +127,10 @@ class ControlPlaneUnreachable(Unavailable):
     """The control plane did not answer, or not with what a control plane says."""
 
 
+class EventUndelivered(Unavailable):
+    """Billing could not be told of an event; the text says why, and nothing of the event or the URL."""
+
+
 class ConnectAnew(Unavailable):
     """The tunnel in use is no longer the right one; connecting again, with the keys there are, helps."""
 

@@ -254,6 +254,13 @@ class Health(msgspec.Struct, frozen=True):
     alarms: dict[str, int]
 
 
+class AccountCancelled(msgspec.Struct, frozen=True, tag="account.cancelled"):
+    """What billing is told: which account was cancelled, in an event with a random id of its own."""
+
+    id: str
+    account_id: str
+
+
 class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
     """RFC 9457 problem document."""
 

@@ -11,13 +11,16 @@ POOL = "pool"
 RETIREMENT = "retirement"
 REWOUND = "rewound"
 STORE = "store"
+UNTOLD = "untold"
+WEBHOOK = "webhook"
+_ALL = (CLOCK, ERASURE, EXPIRY, POOL, RETIREMENT, REWOUND, STORE, UNTOLD, WEBHOOK)
 
 
 class Alarms:
     """Alarms that are on, and how often each has begun."""
 
     def __init__(self) -> None:
-        self.counts = dict.fromkeys((CLOCK, ERASURE, EXPIRY, POOL, RETIREMENT, REWOUND, STORE), 0)
+        self.counts = dict.fromkeys(_ALL, 0)
         self._on: set[str] = set()
 
     def begin(self, name: str, text: str) -> None:

@@ -2,29 +2,36 @@
 
 import asyncio
 import contextlib
+import logging
 import resource
 import signal
 import socket
 import ssl
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass
 from email.utils import formatdate
+from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Any
 
 import uvicorn
 from uvicorn.server import ServerState
 
+from exuvia.api.control import Control
 from exuvia.api.protocol import Protocol
 from exuvia.api.routes import Application
 from exuvia.api.running import ControlPlane, opened
 from exuvia.api.upkeep import Upkeep
+from exuvia.api.webhooks import Billing, Webhooks
 from exuvia.errors import InvalidConfiguration
 from exuvia.rules.overlap import RETIRE_EVERY
-from exuvia.store import files
+from exuvia.store import files, outbox
 from exuvia.store.store import Wanted
 from exuvia.system import local
+
+_log = logging.getLogger("exuvia.api")
 
 KEEP_ALIVE = 75
 """Seconds that an idle connection is kept."""
@@ -48,6 +55,8 @@ class Settings:
     tls_key: Path | None = None
     operator_token: str | None = None
     trust_clock: bool = False
+    billing: Billing | None = None
+    """Who is told of accounts that were cancelled, if anybody is."""
 
     @property
     def is_https(self) -> bool:
@@ -87,8 +96,8 @@ async def _serve(
     await control.store.renew_generation(control.bits)
     async with contextlib.AsyncExitStack() as stack:
         care = Upkeep(control, erase_after=settings.erase_after, retire_every=settings.retire_every)
-        upkeep = asyncio.ensure_future(care.run())
-        stack.callback(upkeep.cancel)
+        upkeep = _beside(stack, care.run())
+        await _look_after_billing(stack, control, settings.billing)
         beside = files.beside(settings.database, ".sock")
         stack.callback(beside.unlink, missing_ok=True)
         await stack.enter_async_context(listening(plane.operators, local.bound(beside), None))
@@ -100,6 +109,27 @@ async def _serve(
         await asyncio.wait({stopping, upkeep}, return_when=asyncio.FIRST_COMPLETED)
         if upkeep.done():
             upkeep.result()  # it never ends by itself: tell why it did
+
+
+def _beside(stack: contextlib.AsyncExitStack, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
+    """Let something go on until the server stops."""
+    task = asyncio.ensure_future(work)
+    stack.callback(task.cancel)
+    return task
+
+
+async def _look_after_billing(
+    stack: contextlib.AsyncExitStack, control: Control, billing: Billing | None
+) -> None:
+    """Begin to tell billing, if there is one; if there is none, nothing is kept for it."""
+    note = partial(outbox.tell_billing, wanted=billing is not None)
+    dropped = await control.store.writer.run(note)
+    if dropped:
+        _log.warning(
+            "no webhook is configured any more: %d events that billing was not told were dropped", dropped
+        )
+    if billing is not None:
+        _beside(stack, Webhooks(control, billing).run())
 
 
 @contextlib.asynccontextmanager

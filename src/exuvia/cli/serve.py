@@ -13,6 +13,7 @@ from exuvia.cli.operator import database_option, database_path
 from exuvia.cli.options import config_file, option
 from exuvia.errors import InvalidConfiguration
 from exuvia.rules.allocation import pool4_from_text, pool6_from_text
+from exuvia.rules.webhooks import secrets_from_text
 from exuvia.system import clock
 from exuvia.system.notify import notify
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from exuvia.api.routes import Application
     from exuvia.api.running import ControlPlane
     from exuvia.api.server import Front, Settings
+    from exuvia.api.webhooks import Billing
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
 
@@ -59,6 +61,19 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
     help="How long retired keys are gathered before gateways are told, so that each hides among them.",
 )
 @option("--portal/--no-portal", default=True, show_default=True, help="Whether people can log in at /.")
+@option("--webhook-url", metavar="URL", help="Where billing is told of accounts that were cancelled.")
+@option(
+    "--webhook-secret-file", type=_FILE, metavar="FILE", help="What signs that: whsec_… (docs/operate.md)."
+)
+@option("--webhook-ca-file", type=_FILE, metavar="FILE", help="Certificates to trust there, as PEM.")
+@option(
+    "--webhook-every",
+    type=click.FloatRange(1, 86400),
+    default=600,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long that is gathered, so that its moment tells nothing.",
+)
 @option("--new-epoch", is_flag=True, help="After an older database was put back: drop all keys, begin anew.")
 @option("--trust-clock", is_flag=True, help="After the clock was set: it is right now.")
 def command(
@@ -73,6 +88,10 @@ def command(
     erase_after: float,
     retire_every: float,
     portal: bool,
+    webhook_url: str | None,
+    webhook_secret_file: Path | None,
+    webhook_ca_file: Path | None,
+    webhook_every: float,
     new_epoch: bool,
     trust_clock: bool,
 ) -> None:
@@ -103,6 +122,7 @@ def command(
         tls_key,
         _token(operator_token_file),
         trust_clock,
+        _billing(webhook_url, webhook_secret_file, webhook_ca_file, webhook_every),
     )
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(serve(settings, ready=_tell, front=_with_portal(settings) if portal else _alone))
@@ -130,6 +150,23 @@ def _address(listen: str) -> tuple[str, int]:
         return str(ip_address(host)), int(port)
     except ValueError:
         raise InvalidConfiguration("--listen is ADDRESS:PORT, such as 127.0.0.1:8080 or [::1]:8080") from None
+
+
+def _billing(
+    url: str | None, secret_file: Path | None, ca_file: Path | None, every: float
+) -> "Billing | None":
+    from exuvia.api.webhooks import Billing
+    from exuvia.system.posting import Receiver
+
+    if url is None and secret_file is None:
+        return None
+    if url is None or secret_file is None:
+        raise InvalidConfiguration("--webhook-url and --webhook-secret-file belong together")
+    try:
+        text = secret_file.read_text()
+    except (OSError, UnicodeDecodeError):
+        raise InvalidConfiguration(f"{secret_file}: the webhook's secret can't be read") from None
+    return Billing(Receiver(url, ca_file=ca_file), secrets_from_text(text), every)
 
 
 def _token(file: Path | None) -> str | None:

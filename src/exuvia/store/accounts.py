@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from exuvia.errors import NotFound
 from exuvia.messages import AccountState
 from exuvia.rules.expiry import account_state
-from exuvia.store import devices
+from exuvia.store import devices, outbox
 from exuvia.store.writer import Transaction
 
 ID_LENGTH = 16
@@ -88,12 +88,13 @@ def resume(transaction: Transaction, id: bytes) -> None:
 
 
 def cancel(transaction: Transaction, id: bytes, *, hour: int) -> None:
-    """Delete an account with all that belongs to it."""
+    """Delete an account with all that belongs to it; billing is told, if there is somebody to tell."""
     _expect(transaction, id)
     devices.revoke_keys_of_account(transaction, id, hour=hour)
     transaction.execute("DELETE FROM device WHERE account_id = ?", (id,))
     transaction.execute("DELETE FROM second_factor WHERE account_id = ?", (id,))
     transaction.execute("DELETE FROM account WHERE id = ?", (id,))
+    outbox.note_cancelled(transaction, id, hour=hour)
 
 
 def expired_with_keys(connection: sqlite3.Connection, *, today: str, limit: int) -> list[bytes]:

@@ -83,3 +83,13 @@ CREATE TABLE gateway (
     lasting INTEGER NOT NULL CHECK (lasting IN (0, 1)),      -- whether that key survives a restart
     ahead INTEGER NOT NULL CHECK (ahead IN (0, 1))           -- was at a revision that this database never had
 ) STRICT, WITHOUT ROWID;
+
+CREATE TABLE billing (                 -- has its row while there is somebody to tell
+    one INTEGER NOT NULL PRIMARY KEY CHECK (one = 1)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE outbox (                  -- accounts that were cancelled, and of which billing was not told yet
+    id BLOB NOT NULL PRIMARY KEY CHECK (length(id) = 16),    -- of the event; random
+    account_id BLOB NOT NULL CHECK (length(account_id) = 16),
+    last_day INTEGER NOT NULL          -- since 1970, on which it is tried
+) STRICT, WITHOUT ROWID;

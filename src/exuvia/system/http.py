@@ -76,7 +76,7 @@ class Connection:
         self._mark = mark
         self._addresses = addresses
         self._timeout = timeout
-        self._open: _Open | None = None
+        self._open: Opened | None = None
 
     async def request(
         self, method: str, path: str, *, bearer: str | None = None, body: object | None = None
@@ -88,13 +88,13 @@ class Connection:
             async with asyncio.timeout(self._timeout):
                 try:
                     return await self._exchange(method, path, bearer, data)
-                except _Closed:
+                except Closed:
                     # A kept-alive connection may have been closed meanwhile: that is no failure,
                     # and all our requests may safely be made twice.
                     if not reused:
                         raise
                     return await self._exchange(method, path, bearer, data)
-        except (OSError, TimeoutError, _Closed, httptools.HttpParserError) as error:
+        except (OSError, TimeoutError, Closed, httptools.HttpParserError) as error:
             self._abandon()
             raise ControlPlaneUnreachable(_reason(error)) from None
 
@@ -123,7 +123,7 @@ class Connection:
                     yield line
                 if len(rest) > LONGEST_LINE:
                     raise ControlPlaneUnreachable("the control plane sent a line that is too long")
-        except (OSError, TimeoutError, _Closed, httptools.HttpParserError) as error:
+        except (OSError, TimeoutError, Closed, httptools.HttpParserError) as error:
             raise ControlPlaneUnreachable(_reason(error)) from None
         finally:
             self._abandon()
@@ -148,10 +148,10 @@ class Connection:
             self._abandon()
         return response
 
-    async def _connected(self) -> "_Open":
+    async def _connected(self) -> "Opened":
         if self._open is None:
             sock = await sockets.connected(self._host, self._port, mark=self._mark, addresses=self._addresses)
-            self._open = await _Open.over(sock, self._host, self._port, self._context)
+            self._open = await Opened.over(sock, self._host, self._port, self._context)
         return self._open
 
     def _abandon(self) -> None:
@@ -168,11 +168,11 @@ class StreamRefused(Exception):
         self.response = response
 
 
-class _Closed(Exception):
+class Closed(Exception):
     """The other side closed the connection."""
 
 
-class _Open:
+class Opened:
     """An open connection, and what has come of the answer to the latest request."""
 
     def __init__(self, host: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -183,7 +183,10 @@ class _Open:
         self._begin()
 
     @classmethod
-    async def over(cls, sock: socket.socket, host: str, port: int, context: ssl.SSLContext | None) -> "_Open":
+    async def over(
+        cls, sock: socket.socket, host: str, port: int, context: ssl.SSLContext | None
+    ) -> "Opened":
+        """Return a connection over a connected socket, once TLS is agreed on, if there is to be TLS."""
         try:
             reader, writer = await asyncio.open_connection(
                 sock=sock, ssl=context, server_hostname=host if context else None, limit=_CHUNK
@@ -198,13 +201,16 @@ class _Open:
         """Whether another request can be sent: nobody closes, and nothing came that was not asked for."""
         return self._keeps and not self._surplus
 
-    async def send(self, method: str, target: str, bearer: str | None, data: bytes) -> None:
+    async def send(
+        self, method: str, target: str, bearer: str | None, data: bytes, headers: Sequence[str] = ()
+    ) -> None:
+        """Send a request, with headers as they stand beside the usual ones."""
         self._begin()
-        self._writer.write(_request(method, target, self._host, bearer, data))
+        self._writer.write(_request(method, target, self._host, bearer, data, headers))
         try:
             await self._writer.drain()
         except ConnectionError:
-            raise _Closed from None
+            raise Closed from None
 
     async def status(self) -> int:
         """Return the status of the answer, once its head has come."""
@@ -218,7 +224,7 @@ class _Open:
         """Return what has come of the body; wait until there is something."""
         while not self._body:
             if self._complete:
-                raise _Closed
+                raise Closed
             await self._read()
         chunk = bytes(self._body)
         self._body.clear()
@@ -233,9 +239,11 @@ class _Open:
         return bytes(self._body)
 
     def abandon(self) -> None:
+        """Close it, when what was sent has gone."""
         self._writer.close()
 
     def abort(self) -> None:
+        """Close it at once."""
         self._writer.transport.abort()
 
     def _begin(self) -> None:
@@ -247,36 +255,43 @@ class _Open:
         try:
             data = await self._reader.read(_CHUNK)
         except ConnectionError:
-            raise _Closed from None
+            raise Closed from None
         if not data:
-            raise _Closed
+            raise Closed
         self._parser.feed_data(data)
         return len(data)
 
     # What the parser calls.
 
     def on_message_begin(self) -> None:
+        """Notice an answer that nobody asked for."""
         self._surplus = self._complete
 
     def on_headers_complete(self) -> None:
+        """Take the status."""
         status = self._parser.get_status_code()
         if status >= 200 and not self._surplus:  # those below only announce the answer
             self._status = status
 
     def on_body(self, body: bytes) -> None:
+        """Take a part of the body."""
         if not self._surplus:
             self._body += body
 
     def on_message_complete(self) -> None:
+        """Note that the answer is whole."""
         if self._status:
             self._complete, self._keeps = True, self._parser.should_keep_alive()
 
 
-def _request(method: str, target: str, host: str, bearer: str | None, data: bytes) -> bytes:
+def _request(
+    method: str, target: str, host: str, bearer: str | None, data: bytes, headers: Sequence[str]
+) -> bytes:
     """Return a request as it is sent."""
     if not (_PRINTABLE(target) and _PRINTABLE(host) and _PRINTABLE(bearer or "")):
         raise InvalidConfiguration("a token is one word of letters and digits, and this one is not")
     lines = [f"{method} {target} HTTP/1.1", f"Host: {host}", "Accept: application/json", "User-Agent: exuvia"]
+    lines += headers
     if bearer is not None:
         lines.append(f"Authorization: Bearer {bearer}")
     if data:
@@ -302,14 +317,15 @@ def _parse(url: str) -> tuple[str, int, bool, str]:
     if parts.scheme not in ("http", "https") or not host or parts.query or parts.fragment or parts.username:
         raise InvalidConfiguration("the control plane's URL must look like https://control.example")
     tls = parts.scheme == "https"
-    if not tls and not _is_loopback(host):
+    if not tls and not is_loopback(host):
         raise InvalidConfiguration(
             "plain http would show every token on the way: use https:// for a control plane beyond loopback"
         )
     return host, port or (443 if tls else 80), tls, parts.path.rstrip("/")
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Return whether what is sent to this host stays on this machine."""
     try:
         return ip_address(host).is_loopback
     except ValueError:
