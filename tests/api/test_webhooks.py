@@ -172,7 +172,7 @@ async def test_what_was_not_heard_is_told_again(plane: Plane, misbehaves: object
     assert all(told.is_signed() and "/there" not in told.line for told in billing.told)
 
 
-async def test_silence_holds_up_nothing(plane: Plane) -> None:
+async def test_silence_holds_up_nothing(plane: Plane, caplog: pytest.LogCaptureFixture) -> None:
     """While billing says nothing devices register, and after a while it is left alone."""
     heard = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -196,6 +196,7 @@ async def test_silence_holds_up_nothing(plane: Plane) -> None:
             billing.news.notify_all()
 
     assert (await waiting(plane), plane.inner.control.alarms.are_on()) == ([id], {WEBHOOK})
+    assert "nothing was answered in time" in caplog.text
 
 
 async def test_what_nobody_reads_may_be_endless(plane: Plane) -> None:
@@ -238,6 +239,28 @@ async def test_a_billing_system_that_refuses_everything_is_left_alone(plane: Pla
         await hooks.tell_all()
 
     assert (len(billing.told), len(await waiting(plane))) == (10, 15)
+
+
+async def test_events_that_are_refused_for_ever_keep_no_other(plane: Plane) -> None:
+    """One that is accepted gets its turn, though more than a round's refusals are before it."""
+    with billing_system() as billing:
+        hooks = await telling(plane, billing.url())
+        ids = [await cancelled(plane) for _ in range(15)]
+        last = identifiers.from_text(ids[0])
+        await plane.inner.control.store.writer.run(
+            lambda transaction: transaction.execute(
+                "UPDATE outbox SET id = ? WHERE account_id = ?", (b"\xff" * 16, last)
+            )
+        )
+        billing.answer = lambda told, send: send(
+            OK if told.event["account_id"] == ids[0] else b"HTTP/1.1 400 No\r\n\r\n"
+        )
+        for _ in range(100):
+            await hooks.tell_all()
+            if ids[0] not in (left := await waiting(plane)):
+                break
+
+    assert sorted(left) == sorted(ids[1:])
 
 
 async def test_the_order_in_which_accounts_went_is_not_told(plane: Plane) -> None:
