@@ -140,7 +140,7 @@ def rows(server: Server, question: str, *values: object) -> list[tuple[bytes, ..
 
 @pytest.mark.parametrize("way", [*ALL_KEYS, *ONE_DEVICE])
 def test_p8_what_is_taken_away_is_gone_at_once(server: Server, gateways: list[Follower], way: str) -> None:
-    """When it is answered no key is stored; gateways are told of all keys before anything that is done after."""
+    """When it is answered no key is stored; gateways are told of all keys before anything done after it."""
     house = House(server)
     mine = house.keys[0] if way in ONE_DEVICE else [key for keys in house.keys for key in keys]
     others = [] if way in ONE_DEVICE or "website" in way else house.devices

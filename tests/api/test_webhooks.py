@@ -63,7 +63,7 @@ async def cancelled(plane: Plane) -> str:
 
 
 async def test_billing_is_told_which_account_was_cancelled(plane: Plane) -> None:
-    """Once and signed: the event's id, what it is, the account's id, and that is all. Then it is forgotten."""
+    """Once and signed: the event's id, what it is, the account's id. Then it is forgotten."""
     with billing_system() as billing:
         hooks = await telling(plane, billing.url(path="/exuvia?key=1"))
         id = await cancelled(plane)
