@@ -1,0 +1,141 @@
+"""Somebody with a browser: a fresh profile of a real one, and all that goes wrong in it."""
+
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from playwright.sync_api import Browser, ConsoleMessage, Page, Playwright, Request
+
+from exuvia.wg.conf import Configuration, read
+
+WATCH = """
+window.__seen = { violations: [], shifts: 0 };
+addEventListener("securitypolicyviolation", (event) => __seen.violations.push(`${event.violatedDirective} ${event.blockedURI}`));
+try {
+  new PerformanceObserver((list) => {
+    for (const entry of list.getEntries()) if (!entry.hadRecentInput) __seen.shifts += entry.value;
+  }).observe({ type: "layout-shift", buffered: true });
+} catch {}
+"""
+"""Runs in each page before anything else: counts violations of its policy, and layout shift where that is told."""
+
+_REFUSED_LOAD = re.compile(r"Failed to load resource|the server responded with a status of")
+
+
+def launch(playwright: Playwright, kind: str, downloads: Path) -> Browser:
+    """Start Debian's Chromium or Firefox."""
+    if kind == "chromium":
+        # Browsers that run as root, as tests of namespaces have to, can't have their own sandbox.
+        program, arguments = "/usr/bin/chromium", ["--no-sandbox"]
+        return playwright.chromium.launch(
+            executable_path=program, args=arguments, downloads_path=downloads
+        )
+    program = "/usr/bin/firefox-esr"
+    return playwright.firefox.launch(
+        executable_path=program, channel="moz-firefox", downloads_path=downloads
+    )
+
+
+@dataclass
+class Visitor:
+    """A person with a fresh browser profile."""
+
+    page: Page
+    url: str
+    downloads: Path
+    """Where this browser puts files."""
+    complaints: list[str] = field(default_factory=list)
+    """What the browser complained of: errors in the console or in a script, foreign requests, the policy."""
+
+    def watch(self, page: Page) -> None:
+        """Note what goes wrong in a page."""
+        page.on("console", self._console)
+        page.on("pageerror", lambda error: self.complaints.append(f"script: {error}"))
+        page.on("request", self._request)
+
+    def open(self, path: str) -> None:
+        """Open a page."""
+        self.page.goto(self.url + path)
+
+    def log_in(self, number: str) -> None:
+        """Log in with an account number."""
+        self.open("/login")
+        self.page.get_by_label("Account number").fill(number)
+        self.press("Log in")
+
+    def press(self, name: str) -> None:
+        """Press the button or follow the link of this name."""
+        self.page.locator(f"button:text-is({name!r}), a:text-is({name!r})").first.click()
+
+    def add_device(self) -> Configuration:
+        """Add a device, and return the configuration that is shown."""
+        self.open("/devices/new")
+        self.press("Add the device")
+        return self.configuration()
+
+    def configuration(self) -> Configuration:
+        """Return the configuration that the page shows."""
+        return read(self.shown_text(), endpoints=True)
+
+    def shown_text(self) -> str:
+        """Return the text of the configuration that the page shows."""
+        text = self.page.locator("pre.configuration")
+        text.wait_for(state="attached")
+        return text.text_content() or ""
+
+    def download(self) -> tuple[str, bytes]:
+        """Take the file that the page offers; return its name and what is in it."""
+        before = set(self.downloads.iterdir())
+        names: list[str] = []
+        self.page.once("download", lambda download: names.append(download.suggested_filename))
+        self.page.locator("a[download]").click()
+        end = time.monotonic() + 10
+        while not (new := set(self.downloads.iterdir()) - before) or not next(iter(new)).stat().st_size:
+            if time.monotonic() > end:
+                raise TimeoutError("nothing was downloaded")
+            self.page.wait_for_timeout(20)
+        (path,) = new
+        # Chromium gives its driver's files names of their own; of Firefox the driver hears nothing.
+        return names[0] if names else path.name, path.read_bytes()
+
+    def seen(self, what: str) -> Any:
+        """Return what the watching script saw."""
+        return self.page.evaluate(f"window.__seen.{what}")
+
+    @property
+    def heading(self) -> str:
+        """The page's main heading."""
+        return self.page.locator("h1").inner_text()
+
+    @property
+    def path(self) -> str:
+        """Where the browser is."""
+        return self.page.url.removeprefix(self.url)
+
+    def _console(self, message: ConsoleMessage) -> None:
+        # That the server refused something is no fault of the page.
+        if message.type in ("error", "warning") and not _REFUSED_LOAD.search(message.text):
+            self.complaints.append(f"console: {message.text}")
+
+    def _request(self, request: Request) -> None:
+        own = (self.url + "/", f"blob:{self.url}/", "data:")
+        if not request.url.startswith(own):
+            self.complaints.append(f"foreign request: {request.url}")
+
+
+@contextmanager
+def visiting(browser: Browser, url: str, downloads: Path, **options: Any) -> Iterator[Visitor]:
+    """Let somebody visit while the block runs."""
+    context = browser.new_context(**options)
+    context.set_default_timeout(10_000)
+    try:
+        context.add_init_script(WATCH)
+        visitor = Visitor(context.new_page(), url, downloads)
+        visitor.watch(visitor.page)
+        yield visitor
+    finally:
+        context.close()
