@@ -1,5 +1,6 @@
 """Somebody with a browser: a fresh profile of a real one, and all that goes wrong in it."""
 
+import io
 import re
 import time
 from collections.abc import Iterator
@@ -8,20 +9,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
 from playwright.sync_api import Browser, ConsoleMessage, Page, Playwright, Request
 
 from exuvia.wg.conf import Configuration, read
 
 WATCH = """
 window.__seen = { violations: [], shifts: 0 };
-addEventListener("securitypolicyviolation", (event) => __seen.violations.push(`${event.violatedDirective} ${event.blockedURI}`));
+addEventListener("securitypolicyviolation", (event) =>
+  __seen.violations.push(`${event.violatedDirective} ${event.blockedURI}`));
 try {
   new PerformanceObserver((list) => {
     for (const entry of list.getEntries()) if (!entry.hadRecentInput) __seen.shifts += entry.value;
   }).observe({ type: "layout-shift", buffered: true });
 } catch {}
 """
-"""Runs in each page before anything else: counts violations of its policy, and layout shift where that is told."""
+"""Runs in each page before anything else: counts violations of its policy, and layout shift if told."""
 
 _REFUSED_LOAD = re.compile(r"Failed to load resource|the server responded with a status of")
 
@@ -31,13 +34,9 @@ def launch(playwright: Playwright, kind: str, downloads: Path) -> Browser:
     if kind == "chromium":
         # Browsers that run as root, as tests of namespaces have to, can't have their own sandbox.
         program, arguments = "/usr/bin/chromium", ["--no-sandbox"]
-        return playwright.chromium.launch(
-            executable_path=program, args=arguments, downloads_path=downloads
-        )
+        return playwright.chromium.launch(executable_path=program, args=arguments, downloads_path=downloads)
     program = "/usr/bin/firefox-esr"
-    return playwright.firefox.launch(
-        executable_path=program, channel="moz-firefox", downloads_path=downloads
-    )
+    return playwright.firefox.launch(executable_path=program, channel="moz-firefox", downloads_path=downloads)
 
 
 @dataclass
@@ -62,14 +61,27 @@ class Visitor:
         self.page.goto(self.url + path)
 
     def log_in(self, number: str) -> None:
-        """Log in with an account number."""
+        """Log in with an account number, by the page for it."""
         self.open("/login")
         self.page.get_by_label("Account number").fill(number)
-        self.press("Log in")
+        self.go("Log in")
+
+    def is_logged_in(self, number: str) -> None:
+        """Be logged in, as if that had been before."""
+        form = {"account": number}
+        answer = self.page.request.post(
+            self.url + "/login", form=form, headers={"Origin": self.url}, max_redirects=0
+        )
+        assert answer.headers["location"] == "/"
 
     def press(self, name: str) -> None:
-        """Press the button or follow the link of this name."""
-        self.page.locator(f"button:text-is({name!r}), a:text-is({name!r})").first.click()
+        """Press the button of this name."""
+        self.page.get_by_role("button", name=name, exact=True).click()
+
+    def go(self, name: str) -> None:
+        """Press the button or follow the link of this name, and wait for the page that follows."""
+        with self.page.expect_navigation(wait_until="domcontentloaded"):
+            self.page.locator(f"button:text-is({name!r}), a:text-is({name!r})").first.click()
 
     def add_device(self) -> Configuration:
         """Add a device, and return the configuration that is shown."""
@@ -81,6 +93,15 @@ class Visitor:
         """Return the configuration that the page shows."""
         return read(self.shown_text(), endpoints=True)
 
+    def picture(self, selector: str) -> Image.Image:
+        """Return how a part of the page looks."""
+        # In Firefox the driver tries to add a style, which the policy forbids: that is not the page's doing.
+        complaints, violations = self.complaints.copy(), len(self.seen("violations"))
+        picture = self.page.locator(selector).screenshot(caret="initial")
+        self.seen(f"violations.length = {violations}")
+        self.complaints[:] = complaints
+        return Image.open(io.BytesIO(picture))
+
     def shown_text(self) -> str:
         """Return the text of the configuration that the page shows."""
         text = self.page.locator("pre.configuration")
@@ -89,18 +110,20 @@ class Visitor:
 
     def download(self) -> tuple[str, bytes]:
         """Take the file that the page offers; return its name and what is in it."""
-        before = set(self.downloads.iterdir())
+        before = self._files()
         names: list[str] = []
         self.page.once("download", lambda download: names.append(download.suggested_filename))
         self.page.locator("a[download]").click()
         end = time.monotonic() + 10
-        while not (new := set(self.downloads.iterdir()) - before) or not next(iter(new)).stat().st_size:
+        while not (new := self._files() - before):
             if time.monotonic() > end:
                 raise TimeoutError("nothing was downloaded")
             self.page.wait_for_timeout(20)
         (path,) = new
         # Chromium gives its driver's files names of their own; of Firefox the driver hears nothing.
-        return names[0] if names else path.name, path.read_bytes()
+        name, content = names[0] if names else path.name, path.read_bytes()
+        path.unlink()
+        return name, content
 
     def seen(self, what: str) -> Any:
         """Return what the watching script saw."""
@@ -115,6 +138,10 @@ class Visitor:
     def path(self) -> str:
         """Where the browser is."""
         return self.page.url.removeprefix(self.url)
+
+    def _files(self) -> set[Path]:
+        files = self.downloads.iterdir()
+        return {path for path in files if path.suffix != ".part" and path.stat().st_size}
 
     def _console(self, message: ConsoleMessage) -> None:
         # That the server refused something is no fault of the page.

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 from browsing import Visitor, launch, visiting
-from control_plane import Server, honest_key, server_in
 from playwright.sync_api import Browser, Playwright, sync_playwright
 from relay import Relay
+
+from control_plane import Server, honest_key, server_in
 
 
 @pytest.fixture(scope="session")

@@ -16,8 +16,8 @@ interface Registered {
 
 export function attachNewKey(form: HTMLFormElement): void {
   const place = document.querySelector<HTMLElement>('[data-exuvia="result"]');
-  const gateways = form.elements.namedItem("gateway");
-  if (!place || !(gateways instanceof HTMLSelectElement)) return;
+  const gateways = form.querySelector("select");
+  if (!place) return;
   const alert = form.querySelector<HTMLElement>('[data-exuvia="error"]');
   const button = form.querySelector<HTMLButtonElement>('button:not([type="button"])');
   let pair: KeyPair | null = null;
@@ -25,13 +25,14 @@ export function attachNewKey(form: HTMLFormElement): void {
   let isBusy = false;
 
   async function register(): Promise<void> {
-    const gateway = chosen(gateways as HTMLSelectElement);
+    const gateway = chosen(gateways);
     // After a failure the same pair is tried again: should the first try have arrived, nothing is done twice.
     pair ??= await newKeyPair();
+    const { serverKey } = form.dataset;
     const answer = await post<Registered>(form.action, {
       ...fields(form),
       public_key: encode(pair.publicKey),
-      proof: await proof(pair, decode(form.dataset["serverKey"] ?? "")),
+      proof: serverKey ? await proof(pair, decode(serverKey)) : "",
     });
     result = new Result(place!, {
       name: answer.name,
@@ -59,7 +60,7 @@ export function attachNewKey(form: HTMLFormElement): void {
         form.removeAttribute("aria-busy");
       });
   });
-  gateways.addEventListener("change", () => result?.show(chosen(gateways)));
+  gateways?.addEventListener("change", () => result?.show(chosen(gateways)));
   addEventListener("pagehide", () => {
     pair?.wipe();
     result?.wipe();
@@ -69,11 +70,11 @@ export function attachNewKey(form: HTMLFormElement): void {
   addEventListener("pageshow", (event) => event.persisted && location.reload());
 }
 
-function chosen(gateways: HTMLSelectElement): Gateway {
-  const option = gateways.selectedOptions[0];
+function chosen(gateways: HTMLSelectElement | null): Gateway {
+  const option = gateways?.selectedOptions[0];
   const { publicKey, endpoint, dns } = option?.dataset ?? {};
   if (!option || !publicKey || !endpoint) {
-    throw new Problem("No gateway can be chosen just now. Reload this page in a minute.");
+    throw new Problem("There is no gateway just now that a configuration could name, so no key was made. Reload this page in a minute.");
   }
   return { name: option.value, publicKey, endpoint, dns: dns ?? "" };
 }

@@ -24,7 +24,7 @@ export class Result {
     this.#forgetFile();
     this.#url = URL.createObjectURL(new Blob([text], { type: "application/octet-stream" }));
     this.place.replaceChildren(
-      element("h2", { textContent: `${this.#device.name}: its configuration` }),
+      element("h2", { textContent: `Configuration of ${this.#device.name}` }),
       element("p", { className: "warning" }, element("strong", { textContent: "Take it now. " }),
         "The private key was made in this page, was sent to nobody, and is gone when you leave or reload the page."),
       element("div", { className: "take" },
@@ -32,12 +32,13 @@ export class Result {
           qrCode(text, `QR code of the configuration for ${gateway.name}`),
           element("figcaption", { textContent: "Phone: in the WireGuard app, add a tunnel from a QR code." })),
         element("div", { className: "file" },
-          element("p", {},
+          element("p", { className: "actions" },
             element("a", { className: "button", href: this.#url, download: name, textContent: `Download ${name}` }),
-            " ", copyButton(text)),
+            copyButton(text)),
           element("p", { textContent: "Computer: import the file into the WireGuard app, or as root:" }),
           element("pre", { tabIndex: 0 }, `wg-quick up ./${name}`),
           textOf(text, wasOpen))),
+      element("p", {}, element("a", { href: "/", textContent: "I have it: back to the devices" })),
     );
     this.place.hidden = false;
   }

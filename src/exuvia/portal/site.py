@@ -18,7 +18,7 @@ _POLICY = "; ".join(
     )
 )
 _PERMISSIONS = (
-    "camera=(), microphone=(), geolocation=(), payment=(), usb=(), bluetooth=(), serial=(), hid=(), "
+    "camera=(), microphone=(), geolocation=(), payment=(), usb=(), serial=(), hid=(), "
     "display-capture=(), publickey-credentials-create=(self), publickey-credentials-get=(self)"
 )
 _ALWAYS = (
