@@ -1,15 +1,19 @@
 """A log that was about to tell something of somebody tells that it was."""
 
+import asyncio
+import gc
 import io
 import logging
 import os
+import subprocess
+import sys
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from control_plane import honest_key
-from exuvia.log import RedactingFormatter, redacted
+from exuvia.log import RedactingFormatter, places, redacted
 from exuvia.store.credentials import device_token, new_account_number, new_secret, token
 from exuvia.system import entropy
 from exuvia.wg.keys import PublicKey
@@ -89,19 +93,92 @@ def test_p15_every_address_is_recognised(address: str) -> None:
         assert address not in redacted(f"from {text}, it seems")
 
 
-def test_p15_tracebacks_are_redacted_too() -> None:
-    """What an exception says, and what its traceback quotes, goes through the same sieve."""
+def test_p15_of_an_exception_only_its_place_is_told() -> None:
+    """Neither what it says, in whatever words, nor what it came from; what the message says is redacted."""
     written = io.StringIO()
-    handler = logging.StreamHandler(written)
-    handler.setFormatter(RedactingFormatter("%(levelname)s %(message)s"))
     log = logging.Logger("test")
-    log.addHandler(handler)
+    log.addHandler(writing_to(written))
     private = everything_private()
     try:
-        raise ValueError(f"cannot use {private['key']} of {private['IPv4 endpoint']}")
-    except ValueError:
+        try:
+            raise KeyError("amber otter")
+        except KeyError:
+            raise ExceptionGroup(
+                "brisk heron", [ValueError(private["key"]), OSError(2, "calm ibis")]
+            ) from None
+    except ExceptionGroup:
         log.exception("failed for %s", private["account number"])
 
-    assert "ValueError: cannot use <redacted> of <redacted>" in written.getvalue()
-    assert "failed for <redacted>" in written.getvalue()
-    assert not [value for value in private.values() if value in written.getvalue()]
+    lines = written.getvalue().splitlines()
+    assert lines[0] == "ERROR failed for <redacted>"
+    assert [line.split(" at ")[0] for line in lines[1:]] == ["ExceptionGroup", "ValueError", "OSError"]
+    said = ("otter", "heron", "ibis", *private.values())
+    assert not [value for value in said if value in written.getvalue()]
+
+
+def test_p15_what_led_to_an_exception_is_told_by_its_place() -> None:
+    """One line for each, so that a mistake can be found."""
+
+    def fail() -> None:
+        raise KeyError("amber otter")
+
+    try:
+        try:
+            fail()
+        except KeyError as error:
+            raise ValueError("brisk heron") from error
+    except ValueError as error:
+        lines = list(places(error))
+
+    assert [line.split(":")[0] for line in lines] == [
+        "ValueError at test_redaction.py",
+        "KeyError at test_redaction.py",
+    ]
+
+
+async def test_p15_a_task_that_fails_tells_nothing() -> None:
+    """Event loops quote what they were doing when something failed; we don't."""
+    written = io.StringIO()
+    handler, log = writing_to(written), logging.getLogger("asyncio")
+    log.addHandler(handler)
+    asyncio.get_running_loop().call_soon(lambda otter: 1 // otter, 0)
+    task = asyncio.ensure_future(_fail("amber otter"))
+    await asyncio.sleep(0.01)
+    del task
+    gc.collect()
+    log.removeHandler(handler)
+
+    assert written.getvalue().count("something failed that nobody waited for") == 2
+    assert "KeyError at test_redaction.py:" in written.getvalue()
+    assert "ZeroDivisionError at test_redaction.py:" in written.getvalue()
+    assert "otter" not in written.getvalue()
+
+
+async def _fail(name: str) -> None:
+    raise KeyError(name)
+
+
+ENDS = {
+    "a program": "raise KeyError('otter')",
+    "a thread": "import threading; t = threading.Thread(target=lambda: {}['otter']); t.start(); t.join()",
+    "a finalizer": "type('otter', (), {'__del__': lambda self: {}['otter']})()",
+    "a group": "raise ExceptionGroup('otter', [KeyError('otter')])",
+}
+
+
+@pytest.mark.parametrize("way", ENDS)
+def test_p15_what_ends_a_program_tells_nothing(way: str) -> None:
+    """However an exception comes to the top, standard error has its place and no value."""
+    script = f"import sys; from exuvia.log import hide_values; hide_values(sys.stderr.write)\n{ENDS[way]}"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+
+    assert "internal error: " in done.stderr
+    assert "KeyError at " in done.stderr and "at <string>:" in done.stderr
+    assert "otter" not in done.stderr + done.stdout
+
+
+def writing_to(written: io.StringIO) -> logging.Handler:
+    """Return a handler as programs have it."""
+    handler = logging.StreamHandler(written)
+    handler.setFormatter(RedactingFormatter("%(levelname)s %(message)s"))
+    return handler

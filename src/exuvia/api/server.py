@@ -29,7 +29,7 @@ from exuvia.errors import InvalidConfiguration
 from exuvia.rules.overlap import RETIRE_EVERY
 from exuvia.store import files, outbox
 from exuvia.store.store import Wanted
-from exuvia.system import local
+from exuvia.system import local, process
 
 _log = logging.getLogger("exuvia.api")
 
@@ -74,6 +74,7 @@ async def serve(
     """Serve until SIGTERM or SIGINT; `ready` is told the URL once requests are answered."""
     context = _tls(settings)
     _require_privacy(settings)
+    process.hide()
     _allow_many_connections()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

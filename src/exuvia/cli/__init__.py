@@ -10,7 +10,7 @@ import sys
 
 import click
 
-from exuvia import errors
+from exuvia import errors, log
 
 COMMANDS = {
     "demo": "See everything work on this machine, step by step.",
@@ -45,6 +45,7 @@ def root() -> None:
 
 def main() -> None:
     """Run the command; errors become one line and exit status 1, wrong usage 2."""
+    log.hide_values(lambda line: click.echo(f"exuvia: {line}", err=True))
     try:
         root(prog_name="exuvia")
     except errors.ExuviaError as error:

@@ -12,10 +12,11 @@ import signal
 import sys
 from contextlib import suppress
 
+from exuvia import log
 from exuvia.errors import ExuviaError, InvalidConfiguration
 from exuvia.gateway import hygiene
 from exuvia.gateway.gateway import Gateway
-from exuvia.gateway.saying import hide_values, say
+from exuvia.gateway.saying import say
 from exuvia.gateway.settings import Settings
 from exuvia.gateway.spawning import NetworkProcess
 from exuvia.system import clock, process
@@ -27,7 +28,7 @@ STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 def main() -> None:
     """Run a gateway with the settings that stand on the command line, until a signal."""
-    sys.excepthook = hide_values
+    log.hide_values(say)
     try:
         run(Settings.from_words(sys.argv[1:]))
     except ExuviaError as error:

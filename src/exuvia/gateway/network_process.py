@@ -14,9 +14,10 @@ import signal
 import sys
 from pathlib import Path
 
+from exuvia import log
 from exuvia.errors import ExuviaError, InvalidConfiguration, NotPermitted
 from exuvia.gateway.pipes import Pipes
-from exuvia.gateway.saying import hide_values, say
+from exuvia.gateway.saying import say
 from exuvia.gateway.settings import Settings
 from exuvia.gateway.streaming import Conversation
 from exuvia.system import process
@@ -27,7 +28,7 @@ LONGEST_TOKEN = 512
 
 def main() -> None:
     """Talk to the control plane until the kernel process ends; pipes are standard input and output."""
-    sys.excepthook = hide_values
+    log.hide_values(say)
     # Ctrl-C is meant for the kernel process, which ends us.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:

@@ -2,10 +2,8 @@
 
 import re
 import sys
-import traceback
 from collections.abc import Callable
 from math import inf
-from types import TracebackType
 
 REPEAT_AFTER = 600.0
 """Seconds for which the same alarm is not said again."""
@@ -30,13 +28,3 @@ class Alarms:
         if now - self._said.get(kind, -inf) >= REPEAT_AFTER:
             self._said[kind] = now
             self._tell(f"alarm: {text}")
-
-
-def hide_values(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Report a mistake of ours by its place only: what an exception says may be about somebody."""
-    if isinstance(error, BaseExceptionGroup):
-        for each in error.exceptions:
-            hide_values(type(each), each, each.__traceback__)
-        return
-    places = [f"{frame.filename.rpartition('/')[2]}:{frame.lineno}" for frame in traceback.extract_tb(trace)]
-    say(f"internal error: {kind.__name__} at {' < '.join(reversed(places[-4:]))}")
