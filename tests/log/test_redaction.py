@@ -103,9 +103,7 @@ def test_p15_of_an_exception_only_its_place_is_told() -> None:
         try:
             raise KeyError("amber otter")
         except KeyError:
-            raise ExceptionGroup(
-                "brisk heron", [ValueError(private["key"]), OSError(2, "calm ibis")]
-            ) from None
+            raise ExceptionGroup("brisk heron", [ValueError(private["key"]), OSError("calm ibis")]) from None
     except ExceptionGroup:
         log.exception("failed for %s", private["account number"])
 
