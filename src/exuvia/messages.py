@@ -210,6 +210,8 @@ class AccountSummary(msgspec.Struct, frozen=True):
     expires: str | None
     devices: int
     device_limit: int
+    second_factor: bool = False
+    """Whether it asks for more than its number."""
 
 
 class AccountNumber(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

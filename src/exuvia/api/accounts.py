@@ -113,6 +113,13 @@ async def limit_devices(call: Call) -> AccountSummary:
     return await show_account(call)
 
 
+async def remove_second_factor(call: Call) -> AccountSummary:
+    """POST /v1/admin/accounts/{id}/remove-second-factor: its number alone opens it again."""
+    id = identifiers.from_text(call.path["id"])
+    await call.control.store.writer.run(lambda transaction: accounts.remove_second_factor(transaction, id))
+    return await show_account(call)
+
+
 async def _create(call: Call, count: int) -> list[AccountCreated]:
     control, wanted = call.control, call.body
     _require_devices(wanted.devices)
@@ -154,5 +161,10 @@ def _later(expires: str | None, *, days: int, today: str) -> str:
 
 def _summary(account: accounts.Account) -> AccountSummary:
     return AccountSummary(
-        identifiers.text(account.id), account.state, account.expires, account.devices, account.device_limit
+        identifiers.text(account.id),
+        account.state,
+        account.expires,
+        account.devices,
+        account.device_limit,
+        account.second_factor,
     )

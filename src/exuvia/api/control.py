@@ -7,6 +7,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from exuvia.api.alarms import STORE, Alarms
+from exuvia.api.device_codes import DeviceCodes
 from exuvia.api.fleet import Fleet
 from exuvia.api.hub import Hub
 from exuvia.api.idempotency import Answers
@@ -45,6 +46,7 @@ class Control:
     tables: Tables = field(init=False)
     hasher: Hasher = field(init=False)
     answers_kept: Answers = field(init=False)
+    device_codes: DeviceCodes = field(init=False)
     today: str = field(init=False)
     hour: int = field(init=False)
 
@@ -52,6 +54,7 @@ class Control:
         self.hasher = self.store.hasher
         self.tables = Tables(self.store.reader)
         self.answers_kept = Answers(self.bits(256).to_bytes(32, "big"))
+        self.device_codes = DeviceCodes(self.hasher, self.bits)
         self.believe(self.clock)
 
     def believe(self, clock: Clock) -> None:

@@ -7,8 +7,9 @@ from typing import Annotated
 import msgspec
 
 from exuvia.api import identifiers
+from exuvia.api.control import Control
 from exuvia.api.routes import Call
-from exuvia.errors import InvalidKey, KeyRefused
+from exuvia.errors import ExuviaError, InvalidKey, KeyRefused
 from exuvia.messages import (
     Applied,
     DeviceKey,
@@ -45,16 +46,28 @@ class AppliedQuery(msgspec.Struct, frozen=True):
 
 
 async def register(call: Call) -> DeviceRegistered:
-    """POST /v1/devices."""
-    control = call.control
+    """POST /v1/devices: by an account's number, or by a code that lets in one device."""
+    codes, key = call.control.device_codes, public_key(call.body.public_key)
+    holder = codes.redeem(call.number_hash, key, now=clock.boottime())
+    try:
+        return await _register(call.control, holder or call.number_hash, key, proven=holder is not None)
+    except ExuviaError:
+        codes.give_back(call.number_hash, key)
+        raise
+
+
+async def _register(
+    control: Control, number_hash: bytes, key: PublicKey, *, proven: bool
+) -> DeviceRegistered:
     secret = new_secret(control.bits)
     wish = Registration(
-        number_hash=call.number_hash,
-        public_key=public_key(call.body.public_key),
+        number_hash=number_hash,
+        public_key=key,
         secret_hash=control.hasher.device_secret(secret),
         today=control.today,
         pools=control.store.pools,
         bits=control.bits,
+        proven=proven,
     )
     made = await control.store.writer.run_with_others(register_all, wish)
     peer = made.peer

@@ -245,6 +245,15 @@ ROUTES = (
     ),
     Route(
         "POST",
+        "/v1/admin/accounts/{id}/remove-second-factor",
+        Who.OPERATOR,
+        "Let an account be opened by its number alone.",
+        accounts.remove_second_factor,
+        gives=AccountSummary,
+        refusals=(NotFound,),
+    ),
+    Route(
+        "POST",
         "/v1/admin/accounts/{id}/cancel",
         Who.OPERATOR,
         "Delete an account with all that belongs to it.",

@@ -153,6 +153,20 @@ def device_limit(database: str, words: tuple[str, ...], as_json: bool) -> None:
     _act(database, id, "device-limit", as_json, LimitDevices(int(words[-1])))
 
 
+@command.command("remove-second-factor")
+@database_option
+@click.argument("id", required=False)
+@_as_json
+def remove_second_factor(database: str, id: str | None, as_json: bool) -> None:
+    """
+    Let an account be opened by its number alone again.
+
+    For people who lost their authenticator or passkey: there is no other way back in. Be sure
+    that it is the account's holder who asks.
+    """
+    _act(database, id, "remove-second-factor", as_json)
+
+
 def _act(database: str, id: str | None, what: str, as_json: bool, body: object | None = None) -> None:
     operator = Operator(database)
     path = f"/v1/admin/accounts/{_found(operator, id).id}/{what}"

@@ -157,7 +157,10 @@ def _require(response: Response, status: int) -> None:
 
 def _refuse_registration(response: Response) -> NoReturn:
     if response.status == 401:
-        raise UnknownCredential("the control plane does not accept this account number")
+        raise UnknownCredential(
+            "the control plane does not accept this account number. If the account has a second factor, log "
+            "in on the website, and give the device code that it shows instead of the number"
+        )
     if response.status in (400, 409, 422):
         raise KeyRefused(f"the control plane refused to register this device: {explanation(response)}")
     if response.status == 403:

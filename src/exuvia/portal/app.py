@@ -12,13 +12,13 @@ from exuvia.api import problems
 from exuvia.api.problems import Kind
 from exuvia.api.routes import Application, Receive, Router, Scope, Send
 from exuvia.api.running import ControlPlane
-from exuvia.errors import ExuviaError, NotFound, StoreUnavailable, UnknownCredential
+from exuvia.errors import ExuviaError, StoreUnavailable, UnknownCredential
 from exuvia.portal.asking import Answer, Page, Request, Who, fields, read_form, redirect
+from exuvia.portal.holder import holder
 from exuvia.portal.showing import show
 from exuvia.portal.site import ForeignForm, Site
 from exuvia.portal.state import State
 from exuvia.portal.table import router
-from exuvia.store import accounts
 from exuvia.system import clock
 
 _log = logging.getLogger("exuvia.portal")
@@ -69,24 +69,22 @@ class Portal:
         return await page.handler(request)
 
     async def _recognise(self, request: Request) -> None:
-        """Find the session, and the account while that is active; else the session ends."""
+        """
+        Find the session, which ends if its account is no longer active, or asks for something else.
+
+        So nothing that was opened before a second factor was set or removed stays open.
+        """
         state = self._state
         request.session_id = state.site.session_id(request.headers)
         session = state.sessions.find(request.session_id, now=clock.boottime())
         if session is None:
             return
-        number_hash, today = session.number_hash, state.control.today
-        try:
-            account = await state.control.store.reader.run(
-                lambda connection: accounts.by_number(connection, number_hash, today=today)
-            )
-        except NotFound:
-            account = None
-        if account is None or account.state != "active":
+        account = await holder(state.control, session.number_hash)
+        if account is None or account.asks_for != session.asked:
             state.sessions.end(request.session_id)
             return
         request.session = session
-        request.found = account if session.is_complete else None
+        request.found = account.account if session.is_complete else None
 
     def _explained(self, request: Request, error: Exception) -> Answer:
         kind = _kind_of(error)

@@ -9,6 +9,7 @@ from exuvia.portal.offered import offered
 from exuvia.portal.showing import show
 from exuvia.portal.told import ToldDevice, told
 from exuvia.store import devices
+from exuvia.system import clock
 
 
 async def overview(request: Request) -> Answer:
@@ -73,6 +74,13 @@ async def delete_all(request: Request) -> Answer:
     )
     request.known.notice = "All devices were deleted: their keys and addresses are gone."
     return redirect("/")
+
+
+async def device_code(request: Request) -> Answer:
+    """POST /devices/code: a code that lets in one device, instead of the account's number."""
+    codes = request.state.control.device_codes
+    code = codes.new(request.known.number_hash, now=clock.boottime())
+    return show(request, "device_code", code=code)
 
 
 async def gateways_page(request: Request) -> Answer:

@@ -1,11 +1,9 @@
 """Coming in and going out: with an account number, and whatever else the account asks for."""
 
-from exuvia.api.control import Control
-from exuvia.errors import NotFound
 from exuvia.portal.asking import Answer, Request, redirect
 from exuvia.portal.devices import overview
+from exuvia.portal.holder import holder
 from exuvia.portal.showing import show
-from exuvia.store import accounts, factors
 from exuvia.system import clock
 
 NOT_ACCEPTED = (
@@ -33,37 +31,21 @@ async def login_page(request: Request) -> Answer:
 async def log_in(request: Request) -> Answer:
     """POST /login: whoever comes in gets a session that nobody knew before."""
     state, given = request.state, request.form.get("account", "")
-    found = await _account(state.control, given)
-    if found is None:
+    number_hash = state.control.hasher.account(given)
+    found = None if number_hash is None else await holder(state.control, number_hash)
+    if number_hash is None or found is None:
         return _login(request, 403, error=NOT_ACCEPTED)
-    number_hash, is_complete = found
     state.sessions.end(request.session_id)
-    id, _session = state.sessions.begin(number_hash, is_complete=is_complete, now=clock.boottime())
-    return redirect("/" if is_complete else "/login/second-factor", state.site.set_cookie(id))
+    id, _session = state.sessions.begin(
+        number_hash, is_complete=not found.asks_for, asked=found.asks_for, now=clock.boottime()
+    )
+    return redirect("/login/second-factor" if found.asks_for else "/", state.site.set_cookie(id))
 
 
 async def log_out(request: Request) -> Answer:
     """POST /logout."""
     request.state.sessions.end(request.session_id)
     return redirect("/login?out", request.state.site.set_cookie(None))
-
-
-async def _account(control: Control, given: str) -> tuple[bytes, bool] | None:
-    """Return what an active account is known by, and whether its number is all it asks for."""
-    number_hash, today = control.hasher.account(given), control.today
-    if number_hash is None:
-        return None
-    try:
-        found = await control.store.reader.run(
-            lambda connection: (
-                account := accounts.by_number(connection, number_hash, today=today),
-                factors.of_account(connection, account.id),
-            )
-        )
-    except NotFound:
-        return None
-    account, asked = found
-    return (number_hash, not asked) if account.state == "active" else None
 
 
 def _login(request: Request, status: int = 200, *, error: str = "") -> Answer:

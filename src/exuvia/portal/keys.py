@@ -121,7 +121,7 @@ def _to_device(id: str, gateway: Offered | None) -> str:
 
 def _form(request: Request, template: str, status: int = 200, **values: object) -> Answer:
     known = {"gateways": offered(request), "server_key": "", "error": "", "is_own": "own" in request.query}
-    return show(request, template, status, **{**known, **values})
+    return show(request, template, status, **{**known, "account": request.account, **values})
 
 
 def _refused(request: Request, template: str, error: ExuviaError, **values: object) -> Answer:

@@ -33,6 +33,8 @@ class Session:
     csrf: str
     began: float
     used: float
+    asked: frozenset[bytes] = frozenset()
+    """The second factors of the account as this session knows them; if others change them, it ends."""
     notice: str = ""
     """What the next page says was done."""
     memory: dict[str, bytes] = field(default_factory=dict)
@@ -57,11 +59,13 @@ class Sessions:
         self._all: OrderedDict[bytes, Session] = OrderedDict()
         self._sweeping: asyncio.TimerHandle | None = None
 
-    def begin(self, number_hash: bytes, *, is_complete: bool, now: float) -> tuple[str, Session]:
+    def begin(
+        self, number_hash: bytes, *, is_complete: bool, asked: frozenset[bytes], now: float
+    ) -> tuple[str, Session]:
         """Return a new session, and what its browser has to show."""
         id = token(new_secret(self._bits))
-        session = Session(number_hash, is_complete, token(new_secret(self._bits)), now, now)
-        self._make_room(number_hash)
+        session = Session(number_hash, is_complete, token(new_secret(self._bits)), now, now, asked)
+        self._make_room(number_hash, is_complete)
         self._all[self._hash(id)] = session
         self._sweep_later()
         return id, session
@@ -83,10 +87,10 @@ class Sessions:
         """End a session."""
         self._all.pop(self._hash(id or ""), None)
 
-    def end_of(self, number_hash: bytes, *, but: Session | None = None) -> None:
-        """End all sessions of an account, but for one."""
+    def end_of(self, number_hash: bytes) -> None:
+        """End all sessions of an account."""
         for name, session in list(self._all.items()):
-            if session.number_hash == number_hash and session is not but:
+            if session.number_hash == number_hash:
                 del self._all[name]
 
     def count_of(self, number_hash: bytes) -> int:
@@ -102,8 +106,10 @@ class Sessions:
     def __len__(self) -> int:
         return len(self._all)
 
-    def _make_room(self, number_hash: bytes) -> None:
-        own = [name for name, session in self._all.items() if session.number_hash == number_hash]
+    def _make_room(self, number_hash: bytes, is_complete: bool) -> None:
+        # Whoever knows just the number can't push out those who gave the second factor.
+        alike = (number_hash, is_complete)
+        own = [name for name, one in self._all.items() if (one.number_hash, one.is_complete) == alike]
         if len(own) >= MOST_OF_ACCOUNT:
             del self._all[own[0]]
         if len(self._all) >= MOST:

@@ -22,11 +22,14 @@ class Account:
     expires: str | None
     device_limit: int
     devices: int
+    second_factor: bool
+    """Whether it asks for more than its number."""
 
 
 _COLUMNS = (
     "id, state, expires, device_limit, "
-    "(SELECT count(*) FROM device WHERE account_id = account.id) FROM account"
+    "(SELECT count(*) FROM device WHERE account_id = account.id), "
+    "EXISTS (SELECT 1 FROM second_factor WHERE account_id = account.id) FROM account"
 )
 
 # The same as rules.expiry.account_state: ?3 is a state or NULL for any, ?4 is today.
@@ -87,6 +90,12 @@ def resume(transaction: Transaction, id: bytes) -> None:
     _set_state(transaction, id, "active")
 
 
+def remove_second_factor(transaction: Transaction, id: bytes) -> None:
+    """Let an account be opened by its number alone, also if it was already."""
+    _expect(transaction, id)
+    transaction.execute("DELETE FROM second_factor WHERE account_id = ?", (id,))
+
+
 def cancel(transaction: Transaction, id: bytes, *, hour: int) -> None:
     """Delete an account with all that belongs to it; billing is told, if there is somebody to tell."""
     _expect(transaction, id)
@@ -138,5 +147,7 @@ def _one(rows: Iterator[sqlite3.Row], today: str) -> Account:
 
 
 def _account(row: sqlite3.Row, today: str) -> Account:
-    id, state, expires, device_limit, count = row
-    return Account(id, account_state(state, expires, today), expires, device_limit, count)
+    id, state, expires, device_limit, count, second_factor = row
+    return Account(
+        id, account_state(state, expires, today), expires, device_limit, count, bool(second_factor)
+    )

@@ -98,5 +98,9 @@ class Hasher:
         """Return the hash of the operator's token, to compare it in constant time."""
         return self._hash(token.encode(), b"operator")
 
+    def sealing_key(self) -> bytes:
+        """Return the key with which second factors are sealed."""
+        return self._hash(b"", b"second factor")
+
     def _hash(self, secret: bytes, person: bytes) -> bytes:
         return blake2b(secret, digest_size=HASH_LENGTH, key=self._key, person=person).digest()
