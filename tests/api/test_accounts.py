@@ -31,6 +31,7 @@ async def test_an_account_is_found_by_number_and_by_id(plane: Plane) -> None:
         "expires": "2199-12-31",
         "devices": 1,
         "device_limit": 3,
+        "second_factor": False,
     }
 
 

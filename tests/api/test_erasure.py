@@ -17,7 +17,7 @@ from exuvia.api.upkeep import Upkeep
 from exuvia.messages import DeviceRegistered
 from exuvia.store import store
 from set_clocks import Time, times
-from sqlite_pages import strays
+from sqlite_pages import PAGE, strays
 
 __all__ = ["times"]
 
@@ -132,8 +132,10 @@ async def test_p14_an_erasure_clears_what_rows_left_when_they_moved(
             await care.look_after(now=times.passes(timedelta(minutes=1)))
         data = os.pread(opened.wiper._descriptor, 1 << 30, 0)
 
-        # SQLite itself leaves offsets of cells, two bytes each, when it writes a file anew.
-        assert all(len(stray) <= 4 for stray in strays(data).values()) if small else strays(data) == {}
+        # SQLite itself leaves offsets of cells, two bytes each, when it writes a file anew; more of them
+        # where the schema stands, which is of nobody.
+        found = {at: stray for at, stray in strays(data).items() if b"CREATE " not in data[at : at + PAGE]}
+        assert all(len(stray) <= 4 for stray in found.values()) if small else found == {}
         assert cleared == 1
         await plane.act(number, "cancel")
         await care.look_after(now=times.passes(timedelta(minutes=1)))

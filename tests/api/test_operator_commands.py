@@ -44,6 +44,7 @@ def test_an_account_from_the_first_day_to_the_last(control: Server) -> None:
         "expires": "2199-12-31",
         "devices": 0,
         "device_limit": 3,
+        "second_factor": False,
     }
     assert json.loads(said(control, "account", "list", "--json")) == [shown]
     assert said(control, "account", "suspend", shown["id"]) == ""

@@ -1,5 +1,16 @@
-"""A server for every test that asks for one."""
+"""A server for the tests of a module, which share it: each has accounts of its own."""
 
-from control_plane import server
+from collections.abc import Iterator
 
-__all__ = ["server"]
+import pytest
+
+from control_plane import Server, honest_key, server_in
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A control plane in a process of its own, with one gateway, whose key lasts."""
+    with server_in(tmp_path_factory.mktemp("server")) as running:
+        hello = {"public_key": honest_key(), "lasting": True}
+        assert running.ask("PUT", "/v1/gateway", bearer=running.gateway(), body=hello).status == 200
+        yield running
