@@ -5,7 +5,6 @@ Of a passkey its name and public key are kept, sealed; no counter, which would t
 """
 
 import asyncio
-import re
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -148,5 +147,5 @@ def _descriptors(known: list[Passkey]) -> "list[PublicKeyCredentialDescriptor]":
 
 
 def _host_name(request: Request) -> str:
-    """Return the host that passkeys belong to: the one the browser asked for, without its port."""
-    return re.sub(r":\d+$", "", request.state.site.host(request.headers))
+    """Return the host that passkeys belong to."""
+    return request.state.site.host_name(request.headers)

@@ -16,7 +16,7 @@ from exuvia.rules import totp
 from exuvia.store.factors import MOST_PASSKEYS
 from exuvia.system import clock
 
-_HOST = re.compile(r"[a-z0-9.-]{1,100}(:\d{1,5})?")
+_HOST = re.compile(r"[a-z0-9.-]{1,100}")
 _WRONG = "This is not the code that the app shows now: look whether the clock of that machine is right."
 
 
@@ -95,5 +95,5 @@ def _secret(request: Request) -> bytes:
 
 def _place(request: Request) -> str:
     """Return what the app calls it: where the website is, and nothing of the account."""
-    host = request.state.site.host(request.headers)
+    host = request.state.site.host_name(request.headers)
     return host if _HOST.fullmatch(host) else "exuvia"

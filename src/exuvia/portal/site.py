@@ -1,5 +1,6 @@
 """How browsers reach the website: its cookie, where its forms may come from, what each answer tells."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -69,6 +70,10 @@ class Site:
     def host(self, headers: Headers) -> str:
         """Return the host that the browser asked for, with a port if it is not the usual one."""
         return headers.get(b"host", b"").decode("latin-1").lower()
+
+    def host_name(self, headers: Headers) -> str:
+        """Return the host that the browser asked for, without a port."""
+        return re.sub(r":\d+$", "", self.host(headers))
 
     def origin(self, headers: Headers) -> str:
         """Return the origin that our pages have for this browser."""

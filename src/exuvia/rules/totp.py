@@ -4,7 +4,6 @@ Codes of an authenticator app: RFC 6238 with what every app expects: SHA-1, six 
 
 import base64
 import hmac
-from urllib.parse import quote
 
 SECRET_LENGTH = 20
 """Bytes: as long as SHA-1's output, which RFC 4226 recommends."""
@@ -49,6 +48,5 @@ def text(secret: bytes) -> str:
 
 
 def uri(secret: bytes, place: str) -> str:
-    """Return what a QR code tells an app; `place` is what the app calls it, and names no account."""
-    label = quote(place, safe="")
-    return f"otpauth://totp/{label}?secret={text(secret)}&issuer={label}&digits={DIGITS}&period={STEP}"
+    """Return what a QR code tells an app; `place`, a host's name, is what it is called there."""
+    return f"otpauth://totp/{place}?secret={text(secret)}&issuer={place}&digits={DIGITS}&period={STEP}"
