@@ -5,6 +5,7 @@ import contextlib
 import http.client
 import os
 import signal
+import ssl
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterable, Iterator
@@ -169,6 +170,8 @@ class Server:
     folder: Path
     options: list[str] = field(default_factory=list)
     url: str = ""
+    trusted: ssl.SSLContext | None = None
+    """Whom to believe that it is the server, if it speaks TLS."""
     process: "subprocess.Popen[str] | None" = None
 
     @property
@@ -234,7 +237,13 @@ class Server:
         data = raw if raw is not None else None if body is None else msgspec.json.encode(body)
         if data is not None:
             given.setdefault("Content-Type", "application/json")
-        connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=20)
+        host = parts.hostname or ""
+        if self.trusted is not None:
+            connection: http.client.HTTPConnection = http.client.HTTPSConnection(
+                host, parts.port, timeout=20, context=self.trusted
+            )
+        else:
+            connection = http.client.HTTPConnection(host, parts.port, timeout=20)
         try:
             connection.request(method, target, data, given)
             response = connection.getresponse()

@@ -12,6 +12,7 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator
 from ipaddress import AddressValueError, IPv6Address
+from typing import TextIO
 
 _REPLACED = "<redacted>"
 
@@ -68,7 +69,7 @@ def places(error: BaseException) -> Iterator[str]:
 
 
 def hide_values(tell: Callable[[str], None]) -> None:
-    """See to it that what ends a program or a thread of it is told by its place only."""
+    """See to it that what ends a program, or fails in its background, is told by its place only."""
 
     def hook(_kind: object, error: BaseException | None, _trace: object) -> None:
         for line in places(error) if error is not None else ():
@@ -77,17 +78,26 @@ def hide_values(tell: Callable[[str], None]) -> None:
     sys.excepthook = hook
     threading.excepthook = lambda failed: hook(failed.exc_type, failed.exc_value, failed.exc_traceback)
     sys.unraisablehook = lambda failed: hook(failed.exc_type, failed.exc_value, failed.exc_traceback)
+    # What is logged where nobody set up a log; in debug mode event loops quote what takes them long.
+    logging.lastResort = _handler("%(name)s: %(message)s", logging.WARNING)
+    logging.getLogger("asyncio").setLevel(logging.ERROR)
 
 
 def set_up(level: int = logging.INFO) -> None:
     """Log to standard error, which systemd keeps; time stamps are its business."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(RedactingFormatter("%(levelname)s %(name)s: %(message)s"))
+    handler = _handler("%(levelname)s %(name)s: %(message)s")
     logging.basicConfig(level=level, handlers=[handler], force=True)
     logging.captureWarnings(True)  # Python's own may quote the address of a socket
     # A server that tells of every malformed request lets strangers write its log.
     logging.getLogger("uvicorn").setLevel(logging.ERROR)
     logging.getLogger("asyncio").setLevel(logging.ERROR)
+
+
+def _handler(form: str, level: int = logging.NOTSET) -> "logging.StreamHandler[TextIO]":
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setLevel(level)
+    handler.setFormatter(RedactingFormatter(form))
+    return handler
 
 
 def _address6_redacted(match: re.Match[str]) -> str:

@@ -271,7 +271,7 @@ def admin_list(server: Server) -> list[dict[str, object]]:
 @pytest.fixture
 async def midnight(times: Time, tmp_path: Path) -> AsyncIterator[tuple[Plane, Upkeep]]:
     """A control plane at noon with a small pool, and what looks after it."""
-    async with plane_at(tmp_path / "x.db", pool4=ip_network("10.9.8.0/27")) as plane:
+    async with plane_at(tmp_path / "x.db", pool4=ip_network("10.9.8.0/28")) as plane:
         yield plane, Upkeep(plane.inner.control, erase_after=900, retire_every=3600)
 
 
@@ -300,7 +300,7 @@ async def test_p8_a_day_that_passes_takes_all_keys_before_anything_else(
 
 
 async def test_p7_who_comes_back_gets_other_addresses(midnight: tuple[Plane, Upkeep], times: Time) -> None:
-    """The same device and key, eight times within a day, in a pool of 29 addresses: never one of before."""
+    """The same device and key, eight times within a day, in a pool of 13 addresses: never one of before."""
     plane, care = midnight
     number, key = await plane.account(), PublicKey.from_text(honest_key())
     device = await plane.register(number, key.text())
