@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image
-from playwright.sync_api import Browser, ConsoleMessage, Page, Playwright, Request
+from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, Playwright, Request
 
 from exuvia.wg.conf import Configuration, read
 
@@ -29,14 +29,18 @@ try {
 _REFUSED_LOAD = re.compile(r"Failed to load resource|the server responded with a status of")
 
 
-def launch(playwright: Playwright, kind: str, downloads: Path) -> Browser:
-    """Start Debian's Chromium or Firefox."""
+def launch(playwright: Playwright, kind: str, downloads: Path, *, scripts: bool = True) -> Browser:
+    """Start Debian's Chromium or Firefox; the latter can be told here only to run no scripts."""
     if kind == "chromium":
         # Browsers that run as root, as tests of namespaces have to, can't have their own sandbox.
         program, arguments = "/usr/bin/chromium", ["--no-sandbox"]
         return playwright.chromium.launch(executable_path=program, args=arguments, downloads_path=downloads)
-    program = "/usr/bin/firefox-esr"
-    return playwright.firefox.launch(executable_path=program, channel="moz-firefox", downloads_path=downloads)
+    return playwright.firefox.launch(
+        executable_path="/usr/bin/firefox-esr",
+        channel="moz-firefox",
+        downloads_path=downloads,
+        firefox_user_prefs={"javascript.enabled": scripts},
+    )
 
 
 @dataclass
@@ -81,7 +85,7 @@ class Visitor:
     def go(self, name: str) -> None:
         """Press the button or follow the link of this name, and wait for the page that follows."""
         with self.page.expect_navigation(wait_until="domcontentloaded"):
-            self.page.locator(f"button:text-is({name!r}), a:text-is({name!r})").first.click()
+            self._named(name).click()
 
     def add_device(self) -> Configuration:
         """Add a device, and return the configuration that is shown."""
@@ -138,6 +142,34 @@ class Visitor:
     def path(self) -> str:
         """Where the browser is."""
         return self.page.url.removeprefix(self.url)
+
+    @property
+    def text(self) -> str:
+        """What the page says."""
+        return self.page.locator("main").inner_text()
+
+    def type(self, label: str, text: str) -> None:
+        """Type into the field of this label; a list chooses what begins so."""
+        self.page.get_by_label(label).evaluate("field => field.focus()")
+        self.page.keyboard.type(text)
+
+    def enter(self, name: str) -> None:
+        """Press the button or follow the link of this name by the Enter key, and wait for the next page."""
+        self._named(name).evaluate("button => button.focus()")
+        with self.page.expect_navigation(wait_until="domcontentloaded"):
+            self.page.keyboard.press("Enter")
+
+    @contextmanager
+    def another_tab(self) -> Iterator["Visitor"]:
+        """Let the same person have another tab open while the block runs."""
+        page = self.page.context.new_page()
+        other = Visitor(page, self.url, self.downloads, self.complaints)
+        other.watch(page)
+        yield other
+        page.close()
+
+    def _named(self, name: str) -> Locator:
+        return self.page.locator(f"button:text-is({name!r}), a:text-is({name!r})").first
 
     def _files(self) -> set[Path]:
         files = self.downloads.iterdir()

@@ -18,6 +18,8 @@ class Relay:
     """How many bytes browsers got."""
     is_cut: bool = False
     """Whether connections are refused, as if the network was down."""
+    is_deaf: bool = False
+    """Whether answers are lost: what the server says ends the connection instead."""
     port: int = 0
     _listener: socket.socket | None = None
     _open: set[socket.socket] = field(default_factory=set)
@@ -42,7 +44,7 @@ class Relay:
 
     def mend(self) -> None:
         """Let connections be made again."""
-        self.is_cut = False
+        self.is_cut = self.is_deaf = False
 
     def close(self) -> None:
         """End it, and all connections."""
@@ -71,6 +73,8 @@ class Relay:
                 if from_browser:
                     self.sent += data
                 else:
+                    if self.is_deaf:
+                        break
                     self.received += len(data)
                 to.sendall(data)
         _shut(to)

@@ -23,8 +23,18 @@ export async function post<Answer>(url: string, fields: Record<string, string>):
   throw new Problem(words(response.status, answer));
 }
 
-function words(status: number, answer: { title?: unknown; detail?: unknown } | null): string {
-  if (status === 401) return "You are logged out. Log in again, then come back to this page.";
+// What programs are told would not help people: these kinds are said in the words of these pages.
+const WORDS: Record<string, string> = {
+  "log-in": "You are logged out. Log in again, then come back to this page.",
+  "device-limit-reached":
+    "This account has all devices it may have. Delete one that is no longer used (its page is on Devices), then press the button again.",
+  "not-found": "This device is gone: it was deleted, perhaps in another tab. Go to Devices to see which ones there are.",
+  "key-refused": `The key could not be registered: this page may be out of date. ${AGAIN}`,
+};
+
+function words(status: number, answer: { type?: unknown; title?: unknown; detail?: unknown } | null): string {
+  const known = WORDS[String(answer?.type).replace(/.*:/, "")];
+  if (known) return known;
   const parts = [answer?.title, answer?.detail].filter((part) => typeof part === "string");
   if (!parts.length) return `The server gave an answer that this page can't read (${status}). ${AGAIN}`;
   return parts.map(sentence).join(" ");
