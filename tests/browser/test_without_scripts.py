@@ -26,7 +26,7 @@ def plain(
 
 
 def test_a_day_without_scripts(plain: Visitor, number: str, server: Server) -> None:
-    """Without scripts one logs in, and adds, configures, replaces and deletes a device by a key of one's own."""
+    """Without scripts one adds, replaces and deletes a device, by keys that one made oneself."""
     plain.open("/login")
     plain.type("Account number", number)
     plain.enter("Log in")
