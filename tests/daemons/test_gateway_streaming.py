@@ -183,23 +183,6 @@ async def test_what_was_applied_is_acknowledged(feed: FakeFeed) -> None:
     assert feed.applied == [AT]
 
 
-async def test_of_what_is_applied_one_after_the_other_the_last_is_acknowledged(
-    feed: FakeFeed, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The first acknowledgement goes at once; of those that come before the next may go, only the last."""
-    monkeypatch.setattr(streaming, "ACKNOWLEDGE_EVERY", 0.5)
-    async with talking(url(feed)) as side:
-        await following(side)
-        side.send(Applied(AT))
-        await side.when(lambda: feed.applied)
-        for revision in range(1, 20):
-            side.send(Applied(Position("first", revision)))
-            await asyncio.sleep(0.01)
-        await side.when(lambda: feed.applied[-1].revision == 19)
-
-    assert feed.applied == [AT, Position("first", 19)]
-
-
 async def test_nothing_is_acknowledged_before_the_key_is_known(feed: FakeFeed) -> None:
     """An acknowledgement makes clients connect: with a key that they can find in the list of gateways."""
     async with talking(url(feed)) as side:

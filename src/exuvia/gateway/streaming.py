@@ -52,8 +52,6 @@ IDLE = 45.0
 """Seconds of silence after which a stream is given up: three heartbeats."""
 
 ALIVE_EVERY = 5.0
-ACKNOWLEDGE_EVERY = 0.05
-"""Seconds between two acknowledgements: the first goes at once, and of many soon after only the last."""
 _CONFLICT, _UNAUTHORIZED, _FORBIDDEN = 409, 401, 403
 
 _read_message = msgspec.json.Decoder(FeedMessage).decode
@@ -213,7 +211,6 @@ class Conversation:
                 self._unheard = True
             finally:
                 self._applied.task_done()
-            await asyncio.sleep(ACKNOWLEDGE_EVERY)
 
     async def _request(self, path: str, body: object) -> Response:
         async with self._one_request:
