@@ -32,6 +32,8 @@ class Fleet:
         self._started_at = started_at
         self._heard: dict[str, _Heard] = {}
         self._progress = asyncio.Event()
+        self._everywhere: tuple[str, int] | None = None
+        """The epoch and the revision to which every live gateway had come, when one said last how far."""
         self.replace(enrolled)
 
     def replace(self, enrolled: list[Gateway]) -> None:
@@ -58,11 +60,14 @@ class Fleet:
             heard.told = max(heard.told, revision)
 
     def acknowledge(self, name: str, at: Position, *, now: float) -> None:
-        """Note how far a gateway has come."""
+        """Note how far a gateway has come; whoever waits is woken only if that makes a difference."""
         heard = self._heard.setdefault(name, _Heard(now))
         heard.at, heard.epoch, heard.revision = now, at.epoch, at.revision
-        self._progress.set()
-        self._progress = asyncio.Event()
+        everywhere = self._least(now)
+        if everywhere != self._everywhere:
+            self._everywhere = everywhere
+            self._progress.set()
+            self._progress = asyncio.Event()
 
     def check(self, gateway: Gateway, claimed: Position) -> None:
         """
@@ -86,18 +91,22 @@ class Fleet:
 
     def have_applied(self, wanted: Position, *, now: float) -> bool:
         """Return whether there is a live gateway, and every one has come so far."""
-        live = self._live(now)
-        return bool(live) and all(
-            heard.epoch == wanted.epoch and heard.revision >= wanted.revision for heard in live
-        )
+        least = self._least(now)
+        return least is not None and least[0] == wanted.epoch and least[1] >= wanted.revision
 
     async def progress(self, patience: float) -> None:
-        """Wait until a gateway acknowledges something, or for so many seconds."""
+        """Wait until all gateways have come further, or for so many seconds."""
         try:
             async with asyncio.timeout(patience):
                 await self._progress.wait()
         except TimeoutError:
             pass
+
+    def _least(self, now: float) -> tuple[str, int] | None:
+        """Return how far all live gateways have come; None without any, or if their epochs differ."""
+        live = self._live(now)
+        epochs = {heard.epoch for heard in live}
+        return (epochs.pop(), min(heard.revision for heard in live)) if len(epochs) == 1 else None
 
     def _live(self, now: float) -> list[_Heard]:
         return [heard for name, heard in self._heard.items() if self.is_live(name, now=now)]
