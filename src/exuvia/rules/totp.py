@@ -31,7 +31,7 @@ def matching_step(secret: bytes, given: str, *, wall: float, after: int) -> int 
     """Return the step whose code was given, if it is about now and later than `after`; else None."""
     typed, now = normal(given).encode(), step_at(wall)
     found = None
-    for step in range(now - DRIFT, now + DRIFT + 1):
+    for step in range(max(0, now - DRIFT), now + DRIFT + 1):
         if hmac.compare_digest(code(secret, step).encode(), typed) and step > after:
             found = step
     return found
