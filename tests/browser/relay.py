@@ -24,10 +24,15 @@ class Relay:
     _listener: socket.socket | None = None
     _open: set[socket.socket] = field(default_factory=set)
 
-    def start(self) -> "Relay":
-        """Listen on a free port."""
+    def listen(self) -> None:
+        """Take a free port of the network namespace that one is in."""
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
+
+    def start(self) -> "Relay":
+        """Begin to pass on, from the network namespace that one is in."""
+        if self._listener is None:
+            self.listen()
         threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
         return self
 
