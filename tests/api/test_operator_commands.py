@@ -1,6 +1,9 @@
 """`exuvia account` and `exuvia gateway enroll`: through the running server, or without one."""
 
+import contextlib
 import json
+import os
+import pty
 import re
 import subprocess
 from collections.abc import Iterator
@@ -177,3 +180,25 @@ def test_a_suspension_reaches_the_running_server_at_once(server: Server) -> None
     said(server, "account", "suspend", stdin=number)
 
     assert server.ask("GET", "/v1/device", bearer=device.token).status == 403
+
+
+def test_at_a_terminal_the_number_is_asked_for_and_not_shown(tmp_path: Path) -> None:
+    """Whoever runs a command without an id is asked, and the number does not appear on the screen."""
+    database = f"sqlite:///{tmp_path / 'control.db'}"
+    command = [*COMMAND, "account", "create", "--database", database]
+    number = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    child, terminal = pty.fork()
+    if not child:
+        os.execv(COMMAND[0], [*COMMAND, "account", "show", "--database", database])
+    shown = b""
+    while b"not shown): " not in shown:  # the last space comes when nothing is shown any more
+        shown += os.read(terminal, 4096)
+    os.write(terminal, f"{number}\n".encode())
+    with contextlib.suppress(OSError):  # how a terminal ends
+        while data := os.read(terminal, 4096):
+            shown += data
+    _, status = os.waitpid(child, 0)
+    os.close(terminal)
+
+    assert (status, b"active" in shown) == (0, True)
+    assert number.encode() not in shown

@@ -13,7 +13,7 @@ from exuvia.rules.expiry import extended, last_day
 from exuvia.rules.limits import LONGEST_EXTENSION, MOST_ACCOUNTS_AT_ONCE, MOST_DEVICES
 from exuvia.store import accounts
 from exuvia.store.credentials import new_account_number
-from exuvia.store.writer import Transaction
+from exuvia.store.writer import Operation, Transaction
 
 
 class ListQuery(msgspec.Struct, frozen=True):
@@ -72,15 +72,13 @@ async def find_account(call: Call) -> AccountSummary:
 async def suspend_account(call: Call) -> AccountSummary:
     """POST /v1/admin/accounts/{id}/suspend."""
     id, hour = identifiers.from_text(call.path["id"]), call.control.hour
-    await call.control.store.writer.run(lambda transaction: accounts.suspend(transaction, id, hour=hour))
-    return await show_account(call)
+    return await _changed(call, id, lambda transaction: accounts.suspend(transaction, id, hour=hour))
 
 
 async def resume_account(call: Call) -> AccountSummary:
     """POST /v1/admin/accounts/{id}/resume."""
     id = identifiers.from_text(call.path["id"])
-    await call.control.store.writer.run(lambda transaction: accounts.resume(transaction, id))
-    return await show_account(call)
+    return await _changed(call, id, lambda transaction: accounts.resume(transaction, id))
 
 
 async def cancel_account(call: Call) -> None:
@@ -96,28 +94,38 @@ async def extend_account(call: Call) -> AccountSummary:
         raise InvalidRequest("say exactly one of expires, days and never")
     if wanted.days is None:
         day = None if wanted.never else _last_day(wanted.expires, today)
-        await call.control.store.writer.run(
-            lambda transaction: accounts.extend(transaction, id, lambda _: day)
-        )
-    else:
-        later = partial(_later, days=wanted.days, today=today)
-        await call.control.store.writer.run(lambda transaction: accounts.extend(transaction, id, later))
-    return await show_account(call)
+        return await _changed(call, id, lambda transaction: accounts.extend(transaction, id, lambda _: day))
+    later = partial(_later, days=wanted.days, today=today)
+    return await _changed(call, id, lambda transaction: accounts.extend(transaction, id, later))
 
 
 async def limit_devices(call: Call) -> AccountSummary:
     """POST /v1/admin/accounts/{id}/device-limit."""
     id, devices = identifiers.from_text(call.path["id"]), call.body.devices
     _require_devices(devices)
-    await call.control.store.writer.run(lambda transaction: accounts.limit_devices(transaction, id, devices))
-    return await show_account(call)
+    return await _changed(call, id, lambda transaction: accounts.limit_devices(transaction, id, devices))
+
+
+async def _changed(call: Call, id: bytes, operation: Operation[None]) -> AccountSummary:
+    """
+    Return the account as it is after a change.
+
+    It is read in the same transaction: a change that was made is never answered as one that failed,
+    for whoever asks again would have it made twice.
+    """
+    today = call.control.today
+
+    def work(transaction: Transaction) -> accounts.Account:
+        operation(transaction)
+        return accounts.by_id(transaction, id, today=today)
+
+    return _summary(await call.control.store.writer.run(work))
 
 
 async def remove_second_factor(call: Call) -> AccountSummary:
     """POST /v1/admin/accounts/{id}/remove-second-factor: its number alone opens it again."""
     id = identifiers.from_text(call.path["id"])
-    await call.control.store.writer.run(lambda transaction: accounts.remove_second_factor(transaction, id))
-    return await show_account(call)
+    return await _changed(call, id, lambda transaction: accounts.remove_second_factor(transaction, id))
 
 
 async def _create(call: Call, count: int) -> list[AccountCreated]:

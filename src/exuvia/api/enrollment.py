@@ -3,7 +3,7 @@
 import re
 from ipaddress import ip_address
 
-from exuvia.api.gateways import reread
+from exuvia.api.gateways import change
 from exuvia.api.routes import Call
 from exuvia.errors import InvalidRequest
 from exuvia.messages import EnrollGateway, GatewayEnrolled, GatewaySummary
@@ -22,8 +22,7 @@ async def enroll_gateway(call: Call) -> GatewayEnrolled:
     control = call.control
     made = token(new_secret(control.bits))
     gateway = _checked(call.body, control.hasher.gateway(made))
-    await control.store.writer.run(lambda transaction: gateways.enroll(transaction, gateway))
-    await reread(control)
+    await change(control, lambda transaction: gateways.enroll(transaction, gateway))
     return GatewayEnrolled(gateway.name, made)
 
 
@@ -39,8 +38,8 @@ async def list_enrolled(call: Call) -> list[GatewaySummary]:
 async def retire_gateway(call: Call) -> None:
     """DELETE /v1/admin/gateways/{name}: it is told nothing from now on."""
     name, before = call.path["name"], _token_hash(call)
-    await call.control.store.writer.run(lambda transaction: gateways.retire(transaction, name))
-    await _cut_off(call, before)
+    await change(call.control, lambda transaction: gateways.retire(transaction, name))
+    _cut_off(call, before)
 
 
 async def rotate_token(call: Call) -> GatewayEnrolled:
@@ -48,8 +47,8 @@ async def rotate_token(call: Call) -> GatewayEnrolled:
     control, name, before = call.control, call.path["name"], _token_hash(call)
     made = token(new_secret(control.bits))
     token_hash = control.hasher.gateway(made)
-    await control.store.writer.run(lambda transaction: gateways.replace_token(transaction, name, token_hash))
-    await _cut_off(call, before)
+    await change(control, lambda transaction: gateways.replace_token(transaction, name, token_hash))
+    _cut_off(call, before)
     return GatewayEnrolled(name, made)
 
 
@@ -57,9 +56,8 @@ def _token_hash(call: Call) -> bytes | None:
     return next((g.token_hash for g in call.control.fleet.all() if g.name == call.path["name"]), None)
 
 
-async def _cut_off(call: Call, token_hash: bytes | None) -> None:
-    """End what goes on under a token that was taken away; reread first, so that nobody comes back."""
-    await reread(call.control)
+def _cut_off(call: Call, token_hash: bytes | None) -> None:
+    """End what goes on under a token that was taken away; by now it lets nobody come back."""
     if token_hash is not None:
         call.control.hub.cut(token_hash)
 

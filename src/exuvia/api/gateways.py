@@ -11,6 +11,7 @@ from exuvia.messages import GatewayWelcome
 from exuvia.store import gateways
 from exuvia.store.gateways import Gateway
 from exuvia.store.peers import Position
+from exuvia.store.writer import Operation, Transaction
 from exuvia.system import clock
 
 _log = logging.getLogger("exuvia.gateways")
@@ -21,10 +22,10 @@ async def hello(call: Call) -> GatewayWelcome:
     control, gateway, said = call.control, of(call), call.body
     key = public_key(said.public_key)
     if (key, said.lasting) != (gateway.public_key, gateway.lasting):
-        await control.store.writer.run(
-            lambda transaction: gateways.present(transaction, gateway.name, key, lasting=said.lasting)
+        await change(
+            control,
+            lambda transaction: gateways.present(transaction, gateway.name, key, lasting=said.lasting),
         )
-        await reread(control)
     control.fleet.hear(gateway.name, now=clock.boottime())
     pools = control.store.pools
     return GatewayWelcome(str(pools.pool4), str(pools.pool6), pools.gateway4(), pools.gateway6())
@@ -54,14 +55,23 @@ async def require_not_ahead(control: Control, gateway: Gateway, claimed: Positio
             "latest one back, or restart with --new-epoch, and devices register anew",
         )
         if not gateway.ahead:
-            await control.store.writer.run(lambda transaction: gateways.mark_ahead(transaction, gateway.name))
-            await reread(control)
+            await change(control, lambda transaction: gateways.mark_ahead(transaction, gateway.name))
         raise
 
 
-async def reread(control: Control) -> None:
-    """Take over what the database knows of gateways."""
-    control.fleet.replace(await control.store.reader.run(gateways.enrolled))
+async def change(control: Control, operation: Operation[None]) -> None:
+    """
+    Change what the database knows of gateways, and take that over.
+
+    What is taken over was read in the same transaction: a token that was taken away can't come
+    back by a read that was late, nor stay because one failed.
+    """
+
+    def work(transaction: Transaction) -> list[Gateway]:
+        operation(transaction)
+        return gateways.enrolled(transaction)
+
+    control.fleet.replace(await control.store.writer.run(work))
 
 
 def of(call: Call) -> Gateway:

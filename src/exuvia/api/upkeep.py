@@ -88,7 +88,7 @@ class Upkeep:
         while ids := await control.store.reader.run(
             lambda connection: accounts.expired_with_keys(connection, today=today, limit=_ACCOUNTS_AT_ONCE)
         ):
-            await control.store.writer.run(partial(accounts.expire, ids=ids, hour=control.hour))
+            await control.store.writer.run(partial(accounts.expire, ids=ids, today=today, hour=control.hour))
         self._expired_for = today
 
     def _is_any_due(self, now: float) -> bool:

@@ -63,7 +63,7 @@ def create(database: str, devices: int, expires: str | None, count: int | None, 
 @click.argument("id", required=False)
 @_as_json
 def show(database: str, id: str | None, as_json: bool) -> None:
-    """Show an account."""
+    """Show an account; without ID its number is read from standard input."""
     operator = Operator(database)
     _print([_found(operator, id)], as_json, single=True)
 
@@ -91,7 +91,11 @@ def list_(database: str, state: str | None, as_json: bool) -> None:
 @click.argument("id", required=False)
 @_as_json
 def suspend(database: str, id: str | None, as_json: bool) -> None:
-    """Suspend an account: its devices are cut off at once."""
+    """
+    Suspend an account: its devices are cut off at once.
+
+    Without ID the account's number is read from standard input.
+    """
     _act(database, id, "suspend", as_json)
 
 
@@ -100,7 +104,11 @@ def suspend(database: str, id: str | None, as_json: bool) -> None:
 @click.argument("id", required=False)
 @_as_json
 def resume(database: str, id: str | None, as_json: bool) -> None:
-    """Resume a suspended account: its devices may register anew."""
+    """
+    Resume a suspended account: its devices get other addresses when they next make contact.
+
+    Without ID the account's number is read from standard input.
+    """
     _act(database, id, "resume", as_json)
 
 
@@ -109,7 +117,11 @@ def resume(database: str, id: str | None, as_json: bool) -> None:
 @click.argument("id", required=False)
 @_as_json
 def cancel(database: str, id: str | None, as_json: bool) -> None:
-    """Delete an account with its devices and keys; nothing is left of it."""
+    """
+    Delete an account with its devices and keys; nothing is left of it.
+
+    Without ID the account's number is read from standard input.
+    """
     operator = Operator(database)
     found = _found(operator, id).id
     operator.ask("POST", f"/v1/admin/accounts/{found}/cancel", gives=msgspec.Raw)
@@ -131,6 +143,7 @@ def extend(
     Give an account another last day.
 
     One that had expired works again at once; its devices register anew by themselves.
+    Without ID the account's number is read from standard input.
     """
     _act(database, id, "extend", as_json, ExtendAccount(expires, days, never))
 
@@ -144,6 +157,7 @@ def device_limit(database: str, words: tuple[str, ...], as_json: bool) -> None:
     Let an account have N devices from now on.
 
     Those that it has already stay, even if they are more.
+    Without ID the account's number is read from standard input.
     """
     if len(words) > 2 or not words[-1].isdecimal():
         raise click.UsageError(
@@ -178,7 +192,10 @@ def _act(database: str, id: str | None, what: str, as_json: bool, body: object |
 def _found(operator: Operator, id: str | None) -> AccountSummary:
     if id is not None:
         return operator.ask("GET", f"/v1/admin/accounts/{quote(id, safe='')}", gives=AccountSummary)
-    number = sys.stdin.readline().strip()
+    if sys.stdin.isatty():
+        number = click.prompt("Account number (not shown)", hide_input=True, err=True)
+    else:
+        number = sys.stdin.readline().strip()
     return operator.ask("POST", "/v1/admin/accounts/find", AccountNumber(number), gives=AccountSummary)
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from exuvia.errors import NotFound
 from exuvia.messages import AccountState
-from exuvia.rules.expiry import account_state
+from exuvia.rules.expiry import account_state, is_over
 from exuvia.store import devices, outbox
 from exuvia.store.writer import Transaction
 
@@ -46,7 +46,7 @@ def create(
     )
 
 
-def by_id(connection: sqlite3.Connection, id: bytes, *, today: str) -> Account:
+def by_id(connection: devices.Executes, id: bytes, *, today: str) -> Account:
     """Return an account; NotFound if there is none."""
     return _one(connection.execute(f"SELECT {_COLUMNS} WHERE id = ?", (id,)), today)
 
@@ -116,10 +116,11 @@ def expired_with_keys(connection: sqlite3.Connection, *, today: str, limit: int)
     return [id for (id,) in rows]
 
 
-def expire(transaction: Transaction, ids: list[bytes], *, hour: int) -> None:
-    """Remove the keys and addresses of accounts whose last day has passed."""
+def expire(transaction: Transaction, ids: list[bytes], *, today: str, hour: int) -> None:
+    """Remove the keys and addresses of those of some accounts whose last day has passed by now."""
     for id in ids:
-        devices.revoke_keys_of_account(transaction, id, hour=hour)
+        if is_over(_expires_if_any(transaction, id), today):
+            devices.revoke_keys_of_account(transaction, id, hour=hour)
 
 
 def _set_state(transaction: Transaction, id: bytes, state: AccountState) -> None:
@@ -128,10 +129,13 @@ def _set_state(transaction: Transaction, id: bytes, state: AccountState) -> None
 
 
 def _expires(transaction: Transaction, id: bytes) -> str | None:
+    _expect(transaction, id)
+    return _expires_if_any(transaction, id)
+
+
+def _expires_if_any(transaction: Transaction, id: bytes) -> str | None:
     row = transaction.execute("SELECT expires FROM account WHERE id = ?", (id,)).fetchone()
-    if row is None:
-        raise NotFound("there is no such account")
-    expires: str | None = row[0]
+    expires: str | None = row[0] if row else None
     return expires
 
 

@@ -66,7 +66,7 @@ def mark_ahead(transaction: Transaction, name: str) -> None:
     transaction.execute("UPDATE gateway SET ahead = 1 WHERE name = ?", (name,))
 
 
-def enrolled(connection: sqlite3.Connection) -> list[Gateway]:
+def enrolled(connection: sqlite3.Connection | Transaction) -> list[Gateway]:
     """Return all gateways."""
     rows = connection.execute(
         "SELECT name, token_hash, endpoint, country, city, dns, public_key, lasting, ahead "
