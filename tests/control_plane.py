@@ -92,8 +92,9 @@ class Plane:
         raw: bytes | None = None,
         headers: dict[str, str] | None = None,
         as_operator: bool = False,
+        client: bytes | None = None,
     ) -> Answer:
-        """Send a request; `body` is sent as JSON, `raw` as it is."""
+        """Send a request; `body` is sent as JSON, `raw` as it is. `client`: whose failures count together."""
         sent: list[Any] = []
         data = raw if raw is not None else b"" if body is None else msgspec.json.encode(body)
 
@@ -104,7 +105,8 @@ class Plane:
             sent.append(message)
 
         application = self.inner.operators if as_operator else self.inner.public
-        await application(scope(method, target, bearer, headers or {}), receive, send)
+        asked = {**scope(method, target, bearer, headers or {}), "exuvia.client": client}
+        await application(asked, receive, send)
         found = {name.decode(): value.decode() for name, value in sent[0].get("headers", [])}
         return Answer(sent[0]["status"], found, b"".join(m.get("body", b"") for m in sent[1:]))
 

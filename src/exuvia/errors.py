@@ -80,6 +80,15 @@ class RotatedTooOften(Unavailable):
         """Seconds."""
 
 
+class TooManyFailures(Unavailable):
+    """So many credentials from one address were wrong that no more are tried now. Never says of whom."""
+
+    def __init__(self, retry_after: int) -> None:
+        super().__init__(f"too many credentials were wrong: try again in {retry_after} s")
+        self.retry_after = retry_after
+        """Seconds."""
+
+
 class StoreUnavailable(Unavailable):
     """The database can't be read or written now: locked, read-only, or its disk is full."""
 

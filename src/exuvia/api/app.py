@@ -14,7 +14,8 @@ import msgspec
 from exuvia.api import problems
 from exuvia.api.bodies import read_body
 from exuvia.api.control import Control
-from exuvia.api.credentials import authorise, bearer
+from exuvia.api.credentials import authorise, bearer, looked_up
+from exuvia.api.failures import client_of
 from exuvia.api.routes import Call, Receive, Route, Router, Scope, Send
 from exuvia.errors import ExuviaError, InvalidRequest, StoreUnavailable
 from exuvia.system import clock
@@ -48,7 +49,8 @@ class Application:
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         route, path = self.router.find(scope["method"], scope["path"])
         headers = dict(scope["headers"])
-        call = Call(self._control, bearer(headers.get(b"authorization", b"")), path)
+        token = bearer(headers.get(b"authorization", b""))
+        call = Call(self._control, token, path, client=client_of(scope))
         authorise(call, route.who, trusted=self._trusted)
         if route.query is not None:
             call.query = _query(scope["query_string"], route.query)
@@ -59,16 +61,22 @@ class Application:
         if route.stream is not None:
             await route.stream(call, scope, receive, send)
             return
-        key = headers.get(b"idempotency-key")
-        if key is None or not route.is_done_once:
-            body = await _done(route, call)
-        else:
-            request = b"\0".join((scope["method"].encode(), scope["path"].encode(), text))
-            body = await self._control.answers_kept.once(
-                key, request, partial(_done, route, call), now=clock.boottime()
-            )
+        async with looked_up(call, route.who):
+            body = await self._once(route, call, scope, headers, text)
         self._control.count(route.status)
         await _answer(route, body, send)
+
+    async def _once(
+        self, route: Route, call: Call, scope: Scope, headers: dict[bytes, bytes], text: bytes
+    ) -> bytes:
+        """Do what is asked, or give the answer of the first time again."""
+        key = headers.get(b"idempotency-key")
+        if key is None or not route.is_done_once:
+            return await _done(route, call)
+        request = b"\0".join((scope["method"].encode(), scope["path"].encode(), text))
+        return await self._control.answers_kept.once(
+            key, request, partial(_done, route, call), now=clock.boottime()
+        )
 
     async def _explain(self, error: Exception, send: Send) -> None:
         kind = problems.kind_of(error)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from exuvia.api.alarms import STORE, Alarms
 from exuvia.api.device_codes import DeviceCodes
+from exuvia.api.failures import Failures
 from exuvia.api.fleet import Fleet
 from exuvia.api.hub import Hub
 from exuvia.api.idempotency import Answers
@@ -47,6 +48,7 @@ class Control:
     hasher: Hasher = field(init=False)
     answers_kept: Answers = field(init=False)
     device_codes: DeviceCodes = field(init=False)
+    failures: Failures = field(init=False)
     today: str = field(init=False)
     hour: int = field(init=False)
 
@@ -55,6 +57,7 @@ class Control:
         self.tables = Tables(self.store.reader)
         self.answers_kept = Answers(self.bits(256).to_bytes(32, "big"))
         self.device_codes = DeviceCodes(self.hasher, self.bits)
+        self.failures = Failures(self.bits)
         self.believe(self.clock)
 
     def believe(self, clock: Clock) -> None:

@@ -1,10 +1,20 @@
 """Whose call it is, as far as that can be told without asking the database."""
 
+import contextlib
+from collections.abc import AsyncIterator
+
 from exuvia.api.routes import Call, Who
 from exuvia.errors import UnknownCredential
+from exuvia.rules.failing import Credential
 from exuvia.store.devices import UNKNOWN
 
 _SCHEME = b"bearer "
+_COUNTED = {
+    Who.ACCOUNT: Credential.ACCOUNT,
+    Who.DEVICE: Credential.DEVICE,
+    Who.DEVICE_OR_ACCOUNT: Credential.ACCOUNT,
+    Who.OPERATOR: Credential.OPERATOR,
+}
 
 
 def bearer(header: bytes) -> str:
@@ -15,9 +25,44 @@ def bearer(header: bytes) -> str:
 
 
 def authorise(call: Call, who: Who, *, trusted: bool) -> None:
-    """Fill in whose call it is; UnknownCredential, in always the same words, if it is nobody's."""
-    if not (who is Who.ANYBODY or _is_known(call, who, trusted)):
+    """
+    Fill in whose call it is; UnknownCredential, in always the same words, if it is nobody's.
+
+    Where too many were wrong a number or an operator's token is refused whatever it is. A device's
+    is looked up all the same: a neighbour behind the same address must not cut it off.
+    """
+    if who is Who.ANYBODY:
+        return
+    is_known, sort = _is_known(call, who, trusted), _counted_as(call, who)
+    if sort is not None and not (is_known and sort is Credential.DEVICE):
+        call.control.failures.refuse_if_many(call.client, sort)
+    if not is_known:
+        if sort is not None and call.bearer:
+            call.control.failures.note(call.client, sort)
         raise UnknownCredential(UNKNOWN)
+
+
+@contextlib.asynccontextmanager
+async def looked_up(call: Call, who: Who) -> AsyncIterator[None]:
+    """Hold this around what asks the database who it is: a credential that nobody has is counted."""
+    failures, sort = call.control.failures, _counted_as(call, who)
+    if sort is Credential.ACCOUNT:
+        async with failures.trying(call.client):
+            yield
+    elif sort is Credential.DEVICE:
+        try:
+            yield
+        except UnknownCredential:
+            failures.refuse_if_many(call.client, sort)
+            failures.note(call.client, sort)
+            raise
+    else:
+        yield
+
+
+def _counted_as(call: Call, who: Who) -> Credential | None:
+    """Return what is guessed if this credential is a guess; a gateway's is never counted."""
+    return Credential.DEVICE if call.device is not None else _COUNTED.get(who)
 
 
 def _is_known(call: Call, who: Who, trusted: bool) -> bool:

@@ -11,6 +11,7 @@ from exuvia.errors import (
     IdempotencyKeyReused,
     InvalidRequest,
     StoreUnavailable,
+    TooManyFailures,
     UnknownCredential,
 )
 from exuvia.messages import Problem
@@ -116,6 +117,8 @@ def _errors(route: Route) -> list[type[ExuviaError]]:
     found: list[type[ExuviaError]] = list(route.refusals)
     if route.who is not Who.ANYBODY:
         found += [UnknownCredential, StoreUnavailable]
+    if route.who not in (Who.ANYBODY, Who.GATEWAY):
+        found.append(TooManyFailures)
     if route.takes is not None:
         found += [InvalidRequest, problems.TooLarge, problems.WrongMediaType]
     elif route.query is not None or route.is_done_once:

@@ -47,6 +47,7 @@ _KINDS: dict[type[errors.ExuviaError], Kind] = {
     WrongMediaType: Kind(415, "wrong-media-type", "The body must be JSON"),
     errors.KeyRefused: Kind(422, "key-refused", "This public key can't be registered"),
     errors.IdempotencyKeyReused: Kind(422, "idempotency-key-reused", "This Idempotency-Key was used before"),
+    errors.TooManyFailures: Kind(429, "too-many-failures", "Too many credentials from there were wrong"),
     errors.RotatedTooOften: Kind(429, "rotated-too-often", "The device changes its key too often"),
     errors.AddressPoolExhausted: Kind(503, "address-pool-exhausted", "No tunnel address is free", 60),
     errors.StoreUnavailable: Kind(503, "store-unavailable", "The database can't be used at the moment", 2),
@@ -65,7 +66,7 @@ def kind(error: type[BaseException]) -> Kind:
 def kind_of(error: BaseException) -> Kind:
     """Return what this error is to a client; one that knows when to try again says so."""
     found = kind(type(error))
-    if isinstance(error, errors.RotatedTooOften):
+    if isinstance(error, errors.RotatedTooOften | errors.TooManyFailures):
         return found._replace(retry_after=error.retry_after)
     return found
 

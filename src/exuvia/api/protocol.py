@@ -5,15 +5,23 @@ What breaks them is answered with a problem document, like everything else.
 """
 
 import asyncio
+from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from exuvia.api import problems
+from exuvia.api.failures import Failures, Who
 from exuvia.api.problems import Kind
+from exuvia.rules.failing import forwarded
 from exuvia.rules.limits import LONGEST_HEADERS, SLOWEST_REQUEST
 
 _MALFORMED = Kind(400, "malformed", "This is not HTTP that can be understood")
 _HEAD_TOO_LARGE = Kind(431, "head-too-large", "The request's head is too large")
+_FORWARDED = b"x-forwarded-for"
+_TELL_ADDRESSES = frozenset(
+    {_FORWARDED, b"forwarded", b"x-real-ip", b"x-client-ip", b"true-client-ip", b"cf-connecting-ip"}
+)
+"""Headers by which proxies pass on whose request it is."""
 _TOO_SLOW = Kind(408, "too-slow", "The request took too long to arrive")
 
 
@@ -29,10 +37,20 @@ class Protocol(HttpToolsProtocol):
     """Whether the first byte of a request has come, and not yet its last."""
     _deadline: asyncio.TimerHandle | None = None
     _refusal: Kind = _MALFORMED
+    _who: Who = None
+    """What failures of this client are counted by. Nothing behind this class sees its address."""
+
+    def __init__(self, *given: Any, failures: Failures | None = None, behind_proxy: bool = False) -> None:
+        """`failures`: None where nobody is limited."""
+        super().__init__(*given)
+        self._failures = failures
+        self._behind_proxy = behind_proxy
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start the clock: a connection that says nothing is not kept either."""
         super().connection_made(transport)
+        if self._failures is not None and self.client is not None and not self._behind_proxy:
+            self._who = self._failures.who(self.client[0])
         self.client = None  # nobody has to know
         self._watch()
 
@@ -55,6 +73,7 @@ class Protocol(HttpToolsProtocol):
         self._head = 0
         self._began = True
         self.scope["abort"] = self.transport.abort  # type: ignore[typeddict-unknown-key]
+        self.scope["exuvia.client"] = self._who  # type: ignore[typeddict-unknown-key]
 
     def on_url(self, url: bytes) -> None:
         """Count the target."""
@@ -62,9 +81,14 @@ class Protocol(HttpToolsProtocol):
         super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Count a header."""
+        """Count a header; one that tells an address goes no further."""
         self._count(len(name) + len(value))
-        super().on_header(name, value)
+        lowered = name.lower()
+        if lowered not in _TELL_ADDRESSES:
+            super().on_header(name, value)
+        elif lowered == _FORWARDED and self._behind_proxy and self._failures is not None:
+            who = self._failures.who(forwarded(value.decode("latin-1")))
+            self.scope["exuvia.client"] = who  # type: ignore[typeddict-unknown-key]
 
     def on_message_complete(self) -> None:
         """Note that a request has arrived whole."""

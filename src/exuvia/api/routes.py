@@ -50,6 +50,8 @@ class Call:
     device: DeviceCredential | None = None
     """What the device's token came to, where a device asks."""
     gateway: Gateway | None = None
+    client: bytes | None = None
+    """What failures of whoever asks are counted by, see api/failures; None if nobody counts."""
 
 
 Handler = Callable[[Call], Awaitable[Any]]

@@ -20,6 +20,7 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from exuvia.api.control import Control
+from exuvia.api.failures import Failures
 from exuvia.api.protocol import Protocol
 from exuvia.api.routes import Application
 from exuvia.api.running import ControlPlane, opened
@@ -103,7 +104,9 @@ async def _serve(
         stack.callback(beside.unlink, missing_ok=True)
         await stack.enter_async_context(listening(plane.operators, local.bound(beside), None))
         bound = _bound(settings.host, settings.port)
-        await stack.enter_async_context(listening(public, bound, context))
+        await stack.enter_async_context(
+            listening(public, bound, context, failures=control.failures, behind_proxy=settings.behind_proxy)
+        )
         stack.callback(control.hub.close)  # goes first: streams end, then connections
         ready(_url(settings, bound.getsockname()[1]))
         stopping = asyncio.ensure_future(stop.wait())
@@ -135,9 +138,18 @@ async def _look_after_billing(
 
 @contextlib.asynccontextmanager
 async def listening(
-    application: Application, sock: socket.socket, context: ssl.SSLContext | None
+    application: Application,
+    sock: socket.socket,
+    context: ssl.SSLContext | None,
+    *,
+    failures: Failures | None = None,
+    behind_proxy: bool = False,
 ) -> AsyncIterator[None]:
-    """Answer what comes to a socket; at the end answers under way are finished, for a while."""
+    """
+    Answer what comes to a socket; at the end answers under way are finished, for a while.
+
+    `failures`: where credentials that fail are counted by the client's address, None for nowhere.
+    """
     config = uvicorn.Config(
         application,
         http=Protocol,
@@ -153,7 +165,7 @@ async def listening(
     loop, state = asyncio.get_running_loop(), ServerState()
 
     def protocol() -> Protocol:
-        return Protocol(config, state, {}, loop)
+        return Protocol(config, state, {}, loop, failures=failures, behind_proxy=behind_proxy)
 
     if sock.family == socket.AF_UNIX:
         listener = await loop.create_unix_server(protocol, sock=sock, backlog=_BACKLOG)

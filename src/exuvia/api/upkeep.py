@@ -52,6 +52,7 @@ class Upkeep:
     async def look_after(self, *, now: float) -> None:
         """Do what is due."""
         self._look_at_the_clock(now)
+        self._control.failures.forget_in_time()
         if not self._control.clock.paused and self._expired_for != self._control.today:
             await self._attempt(EXPIRY, self._expire())
         if self._is_any_due(now):
