@@ -29,9 +29,6 @@ from exuvia.system import clock, entropy
 WRITE_LATER = 1.0
 """Seconds after which it is written on the interface that peers were added; that some went, at once."""
 
-LONGEST_WAIT = 3600.0
-"""Seconds after which something is due at the latest, whatever it is."""
-
 
 class Gateway:
     """Everything of a gateway but its loop."""
@@ -58,8 +55,8 @@ class Gateway:
             say(f"warning: {warning}")
 
     def next_due(self) -> float:
-        """Return when do_what_is_due() has something to do, if nothing happens before."""
-        times = [clock.boottime() + LONGEST_WAIT, self._write_at]
+        """Return when do_what_is_due() has something to do, if nothing happens before; math.inf: never."""
+        times = [self._write_at]
         if self._care.taken is None:
             times.append(self._care.retry_at)
         if self._care.keeper is not None:
@@ -310,10 +307,10 @@ class Gateway:
         if position is None:
             return
         self._settled = position
-        if write_later:
-            self._write_at = min(self._write_at, clock.boottime() + WRITE_LATER)
-        else:
+        if not write_later:
             self._write_alias(reception)
+        elif self._write_at == math.inf:
+            self._write_at = clock.boottime() + WRITE_LATER
         self._network.send(Applied(position))
         if not self._ready:
             self._ready = True

@@ -23,6 +23,8 @@ from exuvia.system import clock, process
 from exuvia.system.notify import notify, watchdog_seconds
 from exuvia.system.process import Capability
 
+LONGEST_WAIT = 3600.0
+"""Seconds after which it is looked what is due, whatever is expected."""
 STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
@@ -87,8 +89,8 @@ class Loop:
         if self._watchdog is not None:
             until = min(until, self._watchdog_at)
         # Rounded up: a wait of nothing would go round and round until the time has come.
-        wait = max(0, math.ceil((until - clock.boottime()) * 1000))
-        return {descriptor for descriptor, _ in poll.poll(wait)}
+        wait = max(0.0, min(until - clock.boottime(), LONGEST_WAIT))
+        return {descriptor for descriptor, _ in poll.poll(math.ceil(wait * 1000))}
 
     def _feed_watchdog(self, now: float) -> None:
         if self._watchdog is not None and now >= self._watchdog_at:
