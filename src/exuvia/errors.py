@@ -93,6 +93,10 @@ class StoreUnavailable(Unavailable):
     """The database can't be read or written now: locked, read-only, or its disk is full."""
 
 
+class BackupRefused(Refused):
+    """A backup can't be used: it is cut, damaged, somebody else's, too old or too new."""
+
+
 class DatabaseInUse(Refused):
     """Another process looks after this database."""
 

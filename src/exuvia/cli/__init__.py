@@ -16,6 +16,9 @@ COMMANDS = {
     "demo": "See everything work on this machine, step by step.",
     "serve": "Run the control plane.",
     "account": "Create and look after accounts.",
+    "backup": "Write an encrypted backup of the control plane.",
+    "backup-key": "Make the key that opens backups.",
+    "restore": "Make the control plane's database of a backup.",
     "gateway": "Enroll and run gateways.",
     "client": "Connect this machine.",
     "guard": "Make an existing WireGuard interface forget quiet peers.",
@@ -29,7 +32,7 @@ class _LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = importlib.import_module(f"exuvia.cli.{cmd_name}").command
+        command: click.Command = importlib.import_module(f"exuvia.cli.{cmd_name.replace('-', '_')}").command
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -36,14 +36,14 @@ def database_option(command: Any) -> Any:
 
 
 def _named(ctx: click.Context, parameter: click.Parameter, given: str | None) -> str:
-    """Return the database that was given, or that the server's settings name."""
-    found = given or _served()
+    found = given or served()
     if found is None:
         raise click.MissingParameter(ctx=ctx, param=parameter)
     return found
 
 
-def _served() -> str | None:
+def served() -> str | None:
+    """Return the database that the server's settings name, or None."""
     try:
         named = tomllib.loads(SERVED.read_text()).get("database")
     except (OSError, ValueError):

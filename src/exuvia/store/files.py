@@ -11,6 +11,8 @@ from pathlib import Path
 from exuvia.errors import DatabaseInUse, InvalidConfiguration
 from exuvia.store.credentials import KEY_LENGTH
 
+UNFINISHED = ".restoring"
+"""How the file ends in which a database is being made of a backup."""
 _PRIVATE = 0o600
 
 
@@ -25,6 +27,17 @@ def replace(path: Path, content: bytes) -> None:
     with _private(fresh, os.O_TRUNC) as descriptor:
         os.write(descriptor, content)
         os.fsync(descriptor)
+    fresh.replace(path)
+    _sync_folder(path.parent)
+
+
+def put(fresh: Path, path: Path) -> None:
+    """Put a file that is complete in place of another, durably."""
+    descriptor = os.open(fresh, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
     fresh.replace(path)
     _sync_folder(path.parent)
 

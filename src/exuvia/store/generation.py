@@ -10,9 +10,15 @@ import sqlite3
 from pathlib import Path
 
 from exuvia.errors import DatabaseRewound
+from exuvia.rules.allocation import Bits
 from exuvia.store import files
 
 LENGTH = 16
+
+
+def fresh(bits: Bits) -> bytes:
+    """Return a random value."""
+    return bits(8 * LENGTH).to_bytes(LENGTH, "big")
 
 
 def check(connection: sqlite3.Connection, path: Path) -> None:
@@ -45,9 +51,14 @@ def settle(path: Path, value: bytes) -> None:
     files.replace(files.beside(path, ".generation"), value)
 
 
-def _accepted(path: Path) -> list[bytes]:
+def announced(path: Path) -> bytes:
+    """Return the values that the file accepts, one after the other; none if there is no file."""
     try:
-        content = files.beside(path, ".generation").read_bytes()
+        return files.beside(path, ".generation").read_bytes()
     except FileNotFoundError:
-        return []
+        return b""
+
+
+def _accepted(path: Path) -> list[bytes]:
+    content = announced(path)
     return [content[at : at + LENGTH] for at in range(0, len(content), LENGTH)]

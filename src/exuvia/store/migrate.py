@@ -4,6 +4,7 @@ Numbered migrations, each applied once and never changed again.
 schema.sql is what they add up to; a test compares the two.
 """
 
+import functools
 import sqlite3
 from hashlib import sha256
 from importlib.resources import files
@@ -30,6 +31,7 @@ class Migration(NamedTuple):
         return sha256(self.script.encode()).hexdigest()
 
 
+@functools.cache
 def migrations() -> list[Migration]:
     """Return all migrations in their order."""
     folder = files("exuvia.store") / "migrations"
@@ -37,17 +39,25 @@ def migrations() -> list[Migration]:
     return sorted(Migration(int(file.name[:3]), file.read_text("utf-8")) for file in scripts)
 
 
-def migrate(connection: sqlite3.Connection, steps: list[Migration]) -> None:
-    """Bring the database up to date, each step in a transaction of its own."""
+def migrate(connection: sqlite3.Connection, steps: list[Migration]) -> list[int]:
+    """Bring the database up to date, each step in a transaction of its own; return which were taken."""
     connection.execute(_TABLE)
+    done = steps_taken(connection, steps)
+    missing = [step for step in steps if step.number not in done]
+    for step in missing:
+        _apply(connection, step)
+    return [step.number for step in missing]
+
+
+def steps_taken(connection: sqlite3.Connection, known: list[Migration]) -> dict[int, str]:
+    """Return the steps that a database has behind it; InvalidConfiguration if we don't know one of them."""
     done = dict(connection.execute("SELECT number, checksum FROM migration"))
-    if done and max(done) > steps[-1].number:
+    if done and max(done) > known[-1].number:
         raise InvalidConfiguration("the database was made by a newer version of exuvia: install that version")
-    for step in steps:
-        if step.number not in done:
-            _apply(connection, step)
-        elif done[step.number] != step.checksum():
+    for step in known:
+        if done.get(step.number, step.checksum()) != step.checksum():
             raise InvalidConfiguration(f"migration {step.number} of the database is not the one that we know")
+    return done
 
 
 def _apply(connection: sqlite3.Connection, step: Migration) -> None:

@@ -1,6 +1,5 @@
 """The store: a database that is locked, up to date, not rewound, and ready to be worked with."""
 
-import base64
 import contextlib
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -11,7 +10,7 @@ from pathlib import Path
 from exuvia.errors import InvalidConfiguration
 from exuvia.rules.allocation import DEFAULT_POOL4, Bits, Pools, pool4_from_text, pool6_from_text, random_pool6
 from exuvia.rules.expiry import first_look
-from exuvia.store import database, files, generation, peers
+from exuvia.store import database, files, generation, meta, peers
 from exuvia.store.checkpoints import Checkpoints
 from exuvia.store.credentials import KEY_LENGTH, Hasher
 from exuvia.store.migrate import migrate, migrations
@@ -19,7 +18,6 @@ from exuvia.store.reader import Reader
 from exuvia.store.wiping import Step, Wiped, Wiper, truncate_log
 from exuvia.store.writer import Committed, Writer
 
-_EPOCH_BITS = 80
 SMALL = 32 * 1024 * 1024
 """Bytes of a file that is written anew in a moment: 0.15 s for 32 MiB, some 70,000 keys."""
 
@@ -51,7 +49,7 @@ class Store:
 
     async def renew_generation(self, bits: Bits) -> None:
         """Make every copy of the database that was taken until now recognisable as old."""
-        fresh = _generation(bits)
+        fresh = generation.fresh(bits)
         await self.writer.run_alone(lambda connection: generation.renew(connection, self.path, fresh))
 
     def clearing(self) -> Step:
@@ -78,6 +76,7 @@ async def opened(
         with _faults_explained(path):
             stack.enter_context(files.lock(path))
             files.touch(path)
+            files.beside(path, files.UNFINISHED).unlink(missing_ok=True)
             wiper = stack.enter_context(contextlib.closing(Wiper(path)))
             connection = stack.enter_context(contextlib.closing(_connected(path)))
             hasher = _ready(connection, path, wanted, bits)
@@ -117,11 +116,11 @@ def _ready(connection: sqlite3.Connection, path: Path, wanted: Wanted, bits: Bit
 
 
 def _begin(connection: sqlite3.Connection, path: Path, bits: Bits) -> None:
-    first = _generation(bits)
+    first = generation.fresh(bits)
     generation.settle(path, first)
     connection.execute(
         "INSERT INTO meta (one, epoch, revision, generation, clock_hour) VALUES (1, ?, 0, ?, 0)",
-        (_epoch(bits), first),
+        (meta.fresh_epoch(bits), first),
     )
 
 
@@ -134,7 +133,7 @@ def _believable(connection: sqlite3.Connection, hour: int) -> int:
 
 def _begin_epoch(connection: sqlite3.Connection, path: Path, hour: int, bits: Bits) -> None:
     """Drop all keys and what was known of their history; accounts, devices and gateways stay."""
-    fresh = _generation(bits)
+    fresh = generation.fresh(bits)
     (current,) = connection.execute("SELECT generation FROM meta").fetchone()
     generation.announce(path, current, fresh)
     connection.execute("BEGIN IMMEDIATE")
@@ -143,7 +142,9 @@ def _begin_epoch(connection: sqlite3.Connection, path: Path, hour: int, bits: Bi
     connection.execute("DELETE FROM key")
     connection.execute("DELETE FROM change")
     connection.execute("UPDATE gateway SET ahead = 0")
-    connection.execute("UPDATE meta SET epoch = ?, revision = 0, generation = ?", (_epoch(bits), fresh))
+    connection.execute(
+        "UPDATE meta SET epoch = ?, revision = 0, generation = ?", (meta.fresh_epoch(bits), fresh)
+    )
     connection.execute("COMMIT")
     generation.settle(path, fresh)
 
@@ -168,14 +169,6 @@ def _pinned_pools(connection: sqlite3.Connection, wanted: Wanted, bits: Bits) ->
 def _write_anew(connection: sqlite3.Connection) -> Wiped:
     connection.execute("VACUUM")
     return Wiped.ALL
-
-
-def _generation(bits: Bits) -> bytes:
-    return bits(8 * generation.LENGTH).to_bytes(generation.LENGTH, "big")
-
-
-def _epoch(bits: Bits) -> str:
-    return base64.b32encode(bits(_EPOCH_BITS).to_bytes(_EPOCH_BITS // 8, "big")).decode().lower()
 
 
 @contextlib.contextmanager

@@ -1,10 +1,12 @@
 """Files that are private, and whole or as they were before: after a crash, or on a full disk."""
 
+import contextlib
 import fcntl
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import BinaryIO, Self
 
 from exuvia.errors import AlreadyRunning, InvalidConfiguration, StateNotSaved
 
@@ -57,6 +59,33 @@ def write(path: Path, content: bytes, *, wipe: bool = False) -> None:
     finally:
         if before is not None:
             os.close(before)
+
+
+@contextlib.contextmanager
+def written(path: Path) -> Iterator[BinaryIO]:
+    """
+    Write a file that takes its place when the block ends, whole and on the disk, or never.
+
+    StateNotSaved if it can't be written; then nothing of it is left. AlreadyRunning if another
+    process is writing the same one.
+    """
+    new = path.with_name(path.name + _SUFFIX)
+    with Lock(new):
+        try:
+            with open(os.open(new, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "wb") as file:
+                os.fchmod(file.fileno(), _PRIVATE)
+                file.truncate()
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            new.rename(path)
+            _sync_folder(path.parent)
+        except OSError as error:
+            _remove_if_there(new)
+            raise StateNotSaved(f"{path}: {error.strerror}") from None
+        except BaseException:
+            _remove_if_there(new)
+            raise
 
 
 def erase(path: Path) -> None:
