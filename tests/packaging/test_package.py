@@ -17,9 +17,9 @@ from exuvia.cli import root
 
 UNITS = sorted(path.name for path in (ROOT / "packaging/systemd").iterdir())
 SERVICES = [
-    name for name in UNITS if re.match(r"exuvia-(serve|gateway|guard|client|renew)\b.*\.service", name)
+    name for name in UNITS if re.match(r"exuvia-(serve|backup|gateway|guard|client|renew)\b.*\.service", name)
 ]
-FILES = ["serve", "gateway", "guard", "client"]
+FILES = ["serve", "backup", "gateway", "guard", "client"]
 
 
 def commands(path: tuple[str, ...] = ("exuvia",), command: click.Command = root) -> list[str]:
@@ -168,7 +168,7 @@ def _ours(complaints: str) -> list[str]:
 @pytest.mark.parametrize("unit", SERVICES)
 def test_hardened(package: Package, unit: str) -> None:
     """`systemd-analyze security` gives each service 2.0 or less."""
-    assert len(SERVICES) == 5
+    assert len(SERVICES) == 6
     path = package.tree / "lib/systemd/system" / unit
     output("systemd-analyze", "security", "--offline=yes", "--threshold=20", "--no-pager", str(path))
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from exuvia.store.backup import Part
     from exuvia.store.envelope import Recipient
 
-RECIPIENT = Path("/etc/exuvia/backup.recipient")
+_RECIPIENT = "/etc/exuvia/backup.recipient"
 _PATIENCE = 2.0
 """Seconds after which somebody who waits wants to know how it goes."""
 
@@ -36,7 +36,7 @@ _PATIENCE = 2.0
 @option(
     "--recipient-file",
     type=click.Path(dir_okay=False, path_type=Path),
-    default=RECIPIENT,
+    default=_RECIPIENT,
     show_default=True,
     metavar="FILE",
     help="The line that `exuvia backup-key` printed.",

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from exuvia.store.backup import Part
     from exuvia.store.envelope import BackupKey
 
-_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+_FILE = click.Path(dir_okay=False, path_type=Path)
 
 
 @click.command()
@@ -45,7 +45,7 @@ def command(
     from exuvia.store.restoring import restore
 
     key = _key(key_file)
-    with file.open("rb") as source:
+    with _opened(file) as source:
         term = envelope.term_of(source.read(64))
         if not check:
             _require_fresh(term, old=old)
@@ -60,6 +60,13 @@ def command(
         print_json({"made": made, "holds": end.counts})
     else:
         click.echo(f"{told(end.counts)}, as they were on {made:%Y-%m-%d at %H:00} UTC")
+
+
+def _opened(file: Path) -> BinaryIO:
+    try:
+        return file.open("rb")
+    except OSError as error:
+        raise InvalidConfiguration(f"{file}: {error.strerror}") from None
 
 
 def _read(source: BinaryIO, key: "BackupKey") -> "Iterator[Part]":
