@@ -17,6 +17,7 @@ import signal
 import socket
 import ssl
 import subprocess
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,6 +36,7 @@ from exuvia.api.alarms import Alarms
 from exuvia.client.state import StateFolder
 from exuvia.log import RedactingFormatter
 from exuvia.messages import DeviceRegistered
+from exuvia.rules import totp
 from exuvia.wg.keys import PrivateKey, PublicKey
 from portal_visitor import Visitor
 
@@ -262,6 +264,8 @@ def website(story: Story, number: str) -> None:
     for fields in ({"csrf": number}, {"csrf": keys[0], "public_key": number}):
         visitor.post("/devices/new", fields)
     visitor.get(f"/devices/{number}")
+    second_factor(story, visitor, number)
+    assert visitor.log_in(number).path == "/"  # what the operator did ended every session
     visitor.submit(visitor.get(f"{path}/delete"), f"{path}/delete")
     visitor.submit(visitor.get("/account/cancel"), "/account/cancel", account=f"{number[:-1]}!")
     visitor.get("/account")
@@ -285,6 +289,30 @@ def client(story: Story, number: str) -> None:
     story.run(*words, "up", "--interface", "lo")
     story.run(*words, "logout", may_print=True)
     story.run(*words, "logout")
+
+
+def second_factor(story: Story, visitor: AtHome, number: str) -> None:
+    """An authenticator app is set up, with a wrong code first, is asked for at a login, and taken away."""
+    path, login = "/account/second-factor/code", "/login/second-factor"
+    page = visitor.get(path)
+    shown = re.search(r'Secret: <code class="key">([A-Z2-7 ]+)<', page.text)
+    assert shown
+    secret = base64.b32decode(shown[1].replace(" ", ""))
+    story.octets.add(secret)
+    story.texts |= {shown[1], shown[1].replace(" ", "")}
+    visitor.submit(page, path, code=number)
+    # A step before the present one, which is good once: the present one is for the login.
+    now = totp.step_at(time.time())
+    assert visitor.submit(visitor.get(path), path, code=totp.code(secret, now - 1)).status == 200
+    other = AtHome(story.server)
+    other.story = story
+    assert other.log_in(number).path == login
+    other.submit(other.get(login), login, code=number[:6])
+    for step in (now, now + 1):
+        if other.get("/account").path != "/account":
+            other.submit(other.get(login), login, code=totp.code(secret, step))
+    assert other.get("/account").status == 200
+    story.run("account", "remove-second-factor", "--database", story.server.database, text=number)
 
 
 def interrupted(story: Story, *words: str) -> None:
