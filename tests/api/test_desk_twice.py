@@ -150,6 +150,25 @@ async def test_a_token_stays_away_whatever_can_be_read(plane: Plane, monkeypatch
     assert (await plane.ask("PUT", "/v1/gateway", bearer=token, body={})).status == 401
 
 
+async def test_of_tokens_that_follow_each_other_at_once_only_the_last_is_good(plane: Plane) -> None:
+    """However many operators rotate a gateway's token at the same time, no feed of an earlier one goes on."""
+    tokens = [await plane.gateway("se1")]
+    hub = plane.inner.control.hub
+    subscribed = [hub.subscribe(plane.inner.control.hasher.gateway(tokens[0]))]
+
+    async def rotate() -> None:
+        made = await plane.ask("POST", "/v1/admin/gateways/se1/token", as_operator=True)
+        tokens.append(made.json["token"])
+        subscribed.append(hub.subscribe(plane.inner.control.hasher.gateway(tokens[-1])))
+
+    await asyncio.gather(*(rotate() for _ in range(8)))
+
+    known = [plane.inner.control.fleet.by_token(plane.inner.control.hasher.gateway(one)) for one in tokens]
+    assert [gateway is not None for gateway in known].count(True) == 1
+    assert [one.closed for one in subscribed].count(False) == 1
+    assert subscribed[known.index(next(filter(None, known)))].closed is False
+
+
 async def test_numbers_are_told_once_and_never_listed(plane: Plane) -> None:
     """Nothing that is answered about an account has its number, in no spelling; only creating it has."""
     number = await plane.account()

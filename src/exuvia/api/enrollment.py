@@ -37,29 +37,19 @@ async def list_enrolled(call: Call) -> list[GatewaySummary]:
 
 async def retire_gateway(call: Call) -> None:
     """DELETE /v1/admin/gateways/{name}: it is told nothing from now on."""
-    name, before = call.path["name"], _token_hash(call)
-    await change(call.control, lambda transaction: gateways.retire(transaction, name))
-    _cut_off(call, before)
+    name = call.path["name"]
+    before = await change(call.control, lambda transaction: gateways.retire(transaction, name))
+    call.control.hub.cut(before)
 
 
 async def rotate_token(call: Call) -> GatewayEnrolled:
     """POST /v1/admin/gateways/{name}/token: the token before is good no more."""
-    control, name, before = call.control, call.path["name"], _token_hash(call)
+    control, name = call.control, call.path["name"]
     made = token(new_secret(control.bits))
     token_hash = control.hasher.gateway(made)
-    await change(control, lambda transaction: gateways.replace_token(transaction, name, token_hash))
-    _cut_off(call, before)
+    before = await change(control, lambda transaction: gateways.replace_token(transaction, name, token_hash))
+    control.hub.cut(before)
     return GatewayEnrolled(name, made)
-
-
-def _token_hash(call: Call) -> bytes | None:
-    return next((g.token_hash for g in call.control.fleet.all() if g.name == call.path["name"]), None)
-
-
-def _cut_off(call: Call, token_hash: bytes | None) -> None:
-    """End what goes on under a token that was taken away; by now it lets nobody come back."""
-    if token_hash is not None:
-        call.control.hub.cut(token_hash)
 
 
 def _checked(wanted: EnrollGateway, token_hash: bytes) -> Gateway:

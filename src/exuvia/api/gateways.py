@@ -1,6 +1,7 @@
 """What a gateway says of itself: its key, and how far it has come."""
 
 import logging
+from typing import TypeVar
 
 from exuvia.api.alarms import REWOUND
 from exuvia.api.control import Control
@@ -14,6 +15,7 @@ from exuvia.store.peers import Position
 from exuvia.store.writer import Operation, Transaction
 from exuvia.system import clock
 
+T = TypeVar("T")
 _log = logging.getLogger("exuvia.gateways")
 
 
@@ -59,19 +61,20 @@ async def require_not_ahead(control: Control, gateway: Gateway, claimed: Positio
         raise
 
 
-async def change(control: Control, operation: Operation[None]) -> None:
+async def change(control: Control, operation: Operation[T]) -> T:
     """
-    Change what the database knows of gateways, and take that over.
+    Change what the database knows of gateways, take that over, and return what the operation returns.
 
     What is taken over was read in the same transaction: a token that was taken away can't come
     back by a read that was late, nor stay because one failed.
     """
 
-    def work(transaction: Transaction) -> list[Gateway]:
-        operation(transaction)
-        return gateways.enrolled(transaction)
+    def work(transaction: Transaction) -> tuple[T, list[Gateway]]:
+        return operation(transaction), gateways.enrolled(transaction)
 
-    control.fleet.replace(await control.store.writer.run(work))
+    result, enrolled = await control.store.writer.run(work)
+    control.fleet.replace(enrolled)
+    return result
 
 
 def of(call: Call) -> Gateway:

@@ -35,16 +35,18 @@ def enroll(transaction: Transaction, gateway: Gateway) -> None:
     )
 
 
-def retire(transaction: Transaction, name: str) -> None:
-    """Remove a gateway; its token opens nothing any more."""
-    _expect(transaction, name)
+def retire(transaction: Transaction, name: str) -> bytes:
+    """Remove a gateway, and return the hash of its token, which opens nothing any more."""
+    before = _token_hash(transaction, name)
     transaction.execute("DELETE FROM gateway WHERE name = ?", (name,))
+    return before
 
 
-def replace_token(transaction: Transaction, name: str, token_hash: bytes) -> None:
-    """Give a gateway another token instead of the one it had."""
-    _expect(transaction, name)
+def replace_token(transaction: Transaction, name: str, token_hash: bytes) -> bytes:
+    """Give a gateway another token, and return the hash of the one that it had."""
+    before = _token_hash(transaction, name)
     transaction.execute("UPDATE gateway SET token_hash = ? WHERE name = ?", (token_hash, name))
+    return before
 
 
 def present(transaction: Transaction, name: str, public_key: PublicKey, *, lasting: bool) -> None:
@@ -75,9 +77,12 @@ def enrolled(connection: sqlite3.Connection | Transaction) -> list[Gateway]:
     return [_gateway(row) for row in rows]
 
 
-def _expect(transaction: Transaction, name: str) -> None:
-    if transaction.execute("SELECT 1 FROM gateway WHERE name = ?", (name,)).fetchone() is None:
+def _token_hash(transaction: Transaction, name: str) -> bytes:
+    row = transaction.execute("SELECT token_hash FROM gateway WHERE name = ?", (name,)).fetchone()
+    if row is None:
         raise NotFound("there is no gateway of this name")
+    token_hash: bytes = row[0]
+    return token_hash
 
 
 def _gateway(row: sqlite3.Row) -> Gateway:
