@@ -230,8 +230,9 @@ class Server:
         body: object | None = None,
         raw: bytes | None = None,
         headers: dict[str, str] | None = None,
+        source: str | None = None,
     ) -> Answer:
-        """Send a request over a connection of its own."""
+        """Send a request over a connection of its own, from another address of loopback if one is named."""
         parts = urlsplit(self.url)
         given = dict(headers or {})
         if bearer is not None:
@@ -245,7 +246,8 @@ class Server:
                 host, parts.port, timeout=20, context=self.trusted
             )
         else:
-            connection = http.client.HTTPConnection(host, parts.port, timeout=20)
+            here = None if source is None else (source, 0)
+            connection = http.client.HTTPConnection(host, parts.port, timeout=20, source_address=here)
         try:
             connection.request(method, target, data, given)
             response = connection.getresponse()

@@ -1,5 +1,6 @@
 """Somebody with a browser that runs no scripts: follows links, fills in forms, keeps cookies."""
 
+import os
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from urllib.parse import urlencode
@@ -71,6 +72,8 @@ class Visitor:
     def __init__(self, server: Server) -> None:
         self.server = server
         self.cookies: dict[str, str] = {}
+        # Each from an address of its own: what one gets wrong does not count for the others.
+        self.address = f"127.{1 + os.urandom(1)[0] % 254}.{os.urandom(1)[0]}.{1 + os.urandom(1)[0] % 254}"
 
     def get(self, path: str, **headers: str) -> Shown:
         """Open a page, and follow where it leads."""
@@ -94,7 +97,11 @@ class Visitor:
             given["Cookie"] = "; ".join(f"{name}={value}" for name, value in self.cookies.items())
         given |= {name.replace("_", "-"): value for name, value in headers.items()}
         answer = self.server.ask(
-            method, path, raw=raw, headers={name: value for name, value in given.items() if value}
+            method,
+            path,
+            raw=raw,
+            headers={name: value for name, value in given.items() if value},
+            source=self.address,
         )
         self._keep(answer)
         return answer

@@ -2,6 +2,7 @@
 
 import re
 import socket
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -9,9 +10,10 @@ import pytest
 
 from control_plane import Server, honest_key, server_in
 from exuvia.messages import AccountSummary
-from exuvia.portal.asking import Who
+from exuvia.portal.asking import Page, Who
 from exuvia.portal.entry import NOT_ACCEPTED
 from exuvia.portal.table import PAGES
+from exuvia.rules.failing import Credential
 from exuvia.rules.limits import LONGEST_BODY
 from portal_visitor import Visitor
 
@@ -26,6 +28,11 @@ POLICY = (
 def concrete(path: str) -> str:
     """Return a path of the table with something in its places."""
     return path.replace("{id}", ANY_ID).replace("{name}", "x")
+
+
+def named(page: Page) -> str:
+    """Return what a page of the table is called in tests."""
+    return f"{page.method} {page.path}"
 
 
 def logged_in(server: Server) -> Visitor:
@@ -69,11 +76,11 @@ def test_one_refusal_whatever_is_wrong(server: Server) -> None:
     assert not any(page.answer.headers.get("set-cookie") for page in shown)
 
 
-@pytest.mark.parametrize("page", [p for p in PAGES if p.who is not Who.ANYBODY], ids=str)
-def test_nobody_sees_a_page_without_logging_in(server: Server, page: object) -> None:
+@pytest.mark.parametrize("page", [p for p in PAGES if p.who is not Who.ANYBODY], ids=named)
+def test_nobody_sees_a_page_without_logging_in(server: Server, page: Page) -> None:
     """Every page of the table but those for anybody leads to the login, whatever is sent."""
-    path = concrete(page.path)  # type: ignore[attr-defined]
-    answer = Visitor(server).send(page.method, path, b"csrf=x" if page.method == "POST" else None)  # type: ignore[attr-defined]
+    path = concrete(page.path)
+    answer = Visitor(server).send(page.method, path, b"csrf=x" if page.method == "POST" else None)
 
     assert (answer.status, answer.headers["location"], answer.body) == (303, "/login", b"")
 
@@ -164,6 +171,20 @@ def test_the_cookie_is_kept_from_scripts_and_other_sites(server: Server, tmp_pat
         )
 
 
+def test_guessing_numbers_is_limited_and_locks_nobody_out(server: Server) -> None:
+    """After 64 wrong numbers from one address none is looked at; from elsewhere the right one is."""
+    guesser, number = Visitor(server), server.account()
+    fields = [{"account": f"{n:028}"} for n in range(Credential.ACCOUNT.burst)]
+    with ThreadPoolExecutor(16) as threads:
+        statuses = list(threads.map(lambda given: guesser.post("/login", given).status, fields * 2))
+    late = guesser.log_in(number)
+
+    assert set(statuses) == {403, 429} and statuses.count(403) <= Credential.ACCOUNT.burst + 3
+    assert (late.status, "Too many numbers" in late.text) == (429, True)
+    assert 1 <= int(late.headers["retry-after"]) <= 60
+    assert Visitor(server).log_in(number).path == "/"
+
+
 def test_leaving_ends_the_session_on_the_server(server: Server) -> None:
     """The cookie is taken away, and would open nothing any more."""
     visitor = logged_in(server)
@@ -214,18 +235,18 @@ def test_every_answer_holds_browsers_to_the_strictest(server: Server) -> None:
     assert kept[5:7] == ["public, max-age=31536000, immutable"] * 2
 
 
-@pytest.mark.parametrize("page", PAGES, ids=str)
-def test_nothing_that_is_sent_comes_back(server: Server, page: object) -> None:
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_nothing_that_is_sent_comes_back(server: Server, page: Page) -> None:
     """XSS: markup in each path, query, header and field of each page is in no answer, escaped or not."""
     visitor = logged_in(server)
     evil = f'"><script>{CANARY}</script>'
-    path = page.path.replace("{id}", f"<b>{CANARY}").replace("{name}", CANARY)  # type: ignore[attr-defined]
+    path = page.path.replace("{id}", f"<b>{CANARY}").replace("{name}", CANARY)
     names = ("account", "public_key", "gateway", "code", "credential", "proof", CANARY)
     fields = {"csrf": visitor.csrf(), **dict.fromkeys(names, evil)}
     target = path.replace("<", "%3C") + f"?gateway={CANARY}&own={CANARY}&{CANARY}=1"
     headers = {"X_Y": CANARY, "User_Agent": CANARY, "Accept_Language": CANARY}
     for accept in ("text/html", "application/json"):
-        if page.method == "GET":  # type: ignore[attr-defined]
+        if page.method == "GET":
             shown = visitor.get(target, Accept=accept, **headers)
         else:
             shown = visitor.post(target, fields, Accept=accept, **headers)

@@ -102,7 +102,7 @@ def test_with_a_code_one_comes_in(person: Person) -> None:
     assert other.get("/account").path == "/login?ended"
 
 
-@pytest.mark.parametrize("page", [p for p in PAGES if p.who is Who.HOLDER], ids=str)
+@pytest.mark.parametrize("page", [p for p in PAGES if p.who is Who.HOLDER], ids=lambda p: p.path)
 def test_no_page_can_be_seen_with_the_number_alone(server: Server, page: Any) -> None:
     """Going straight to any page leads back to the second factor, also with the right form token."""
     person = guarded(server)
@@ -179,6 +179,26 @@ def test_few_wrong_codes_may_be_tried(person: Person) -> None:
     second.set_up_app()
     other = again(second)
     assert other.submit(other.get(LOGIN), LOGIN, code=second.code()).path == "/"
+
+
+def test_wrong_codes_of_one_address_are_limited(person: Person) -> None:
+    """Ten of any accounts; after that none is looked at from there, and from elsewhere it is."""
+    person.set_up_app()
+    people = [Person(person.server) for _ in range(2)]
+    for one in people:
+        one.log_in(one.number)
+        one.set_up_app()
+    guesser = again(people[0])
+    for n in range(10):
+        other = again(people[n % 2])
+        other.address = guesser.address
+        assert other.submit(other.get(LOGIN), LOGIN, code="x").status == 403
+    other = again(person)
+    here = other.address
+    other.address = guesser.address
+    assert other.submit(other.get(LOGIN), LOGIN, code=person.code()).status == 429
+    other.address = here
+    assert other.submit(other.get(LOGIN), LOGIN, code=person.code()).path == "/"
 
 
 def test_a_wrong_code_sets_nothing_up(person: Person) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Awaitable
 from http import HTTPStatus
 
 from exuvia.api import problems
+from exuvia.api.failures import client_of
 from exuvia.api.problems import Kind
 from exuvia.api.routes import Application, Receive, Router, Scope, Send
 from exuvia.api.running import ControlPlane
@@ -36,6 +37,7 @@ class Portal:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, whatever it is."""
         request = Request(self._state, scope["method"], {}, {}, dict(scope["headers"]), {})
+        request.client = client_of(scope)
         try:
             answer = await self._answer(request, scope, receive)
         except Exception as error:

@@ -53,8 +53,8 @@ class Request:
     form: dict[str, str]
     session_id: str | None = None
     session: Session | None = None
-    client: str = ""
-    """A hash of the client's address, which dies within the hour."""
+    client: bytes | None = None
+    """What failures of whoever asks are counted by; None if nobody counts."""
     found: Account | None = field(default=None)
     """The account that is logged in."""
 

@@ -4,6 +4,7 @@ from exuvia.errors import InvalidRequest
 from exuvia.portal import factors, passkeys
 from exuvia.portal.asking import Answer, Request, json, redirect
 from exuvia.portal.showing import show
+from exuvia.rules.failing import Credential
 from exuvia.store.factors import Factor
 from exuvia.system import clock
 
@@ -28,6 +29,7 @@ async def give_code(request: Request) -> Answer:
     found, codes = await factors.of_account(request), request.state.codes
     account, now = request.known.number_hash, clock.boottime()
     # From here on nothing waits: of many who try at once each is counted.
+    request.state.control.failures.refuse_if_many(request.client, Credential.SECOND_FACTOR)
     if codes.are_too_many(account, now=now):
         return _page(request, found, 429, error=TOO_MANY)
     wall, given = clock.wall().timestamp(), request.form.get("code", "")
@@ -35,6 +37,7 @@ async def give_code(request: Request) -> Answer:
         codes.accept(id, secret, given, wall=wall) for id, secret in factors.secrets_of_codes(request, found)
     ):
         codes.note_wrong(account, now=now)
+        request.state.control.failures.note(request.client, Credential.SECOND_FACTOR)
         return _page(request, found, 403, error=WRONG)
     return redirect("/", _come_in(request))
 
