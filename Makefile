@@ -30,6 +30,9 @@ web: develop  ## build what the portal's pages do in the browser, and check it
 	.venv/bin/python tools/web types
 	.venv/bin/python tools/web build
 
+portraits: develop  ## take portraits of every page of the website, into docs/portal/
+	.venv/bin/python tests/browser/portraits.py
+
 pages: develop  ## write the pages of docs/ that say what the code says
 	.venv/bin/python tools/pages
 
@@ -46,5 +49,5 @@ ready:
 develop:
 	@$(PYTHON) tools/setup develop
 
-.PHONY: help demo test check bench soak kernel deb web pages pins clean ready develop
+.PHONY: help demo test check bench soak kernel deb web portraits pages pins clean ready develop
 .DEFAULT_GOAL := help

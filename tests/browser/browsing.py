@@ -33,7 +33,7 @@ def launch(playwright: Playwright, kind: str, downloads: Path, *, scripts: bool 
     """Start Debian's Chromium or Firefox; the latter can be told here only to run no scripts."""
     if kind == "chromium":
         # Browsers that run as root, as tests of namespaces have to, can't have their own sandbox.
-        program, arguments = "/usr/bin/chromium", ["--no-sandbox"]
+        program, arguments = "/usr/bin/chromium", ["--no-sandbox", "--hide-scrollbars"]
         return playwright.chromium.launch(executable_path=program, args=arguments, downloads_path=downloads)
     return playwright.firefox.launch(
         executable_path="/usr/bin/firefox-esr",

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from browsing import Visitor
+from second_factors import code, set_up_app
 
 from control_plane import Server
 
@@ -17,6 +18,7 @@ def pages(visitor: Visitor, server: Server, number: str) -> Iterator[str]:
     for path in ("/gateways", "/account", "/account/export", "/account/cancel"):
         visitor.open(path)
         yield path.strip("/").replace("/", "-")
+    yield from _second_factor(visitor, number)
     visitor.open("/devices/none")
     yield "refused"
 
@@ -52,3 +54,20 @@ def _several(visitor: Visitor, server: Server, number: str) -> Iterator[str]:
     server.register(number)
     visitor.open("/devices/new")
     yield "device-no-room"
+
+
+def _second_factor(visitor: Visitor, number: str) -> Iterator[str]:
+    visitor.open("/account/second-factor")
+    yield "second-factor-none"
+    visitor.open("/account/second-factor/code")
+    yield "second-factor-app"
+    secret = set_up_app(visitor)
+    yield "second-factor"
+    visitor.open(visitor.page.locator('a[href$="/remove"]').get_attribute("href") or "")
+    yield "second-factor-remove"
+    visitor.open("/")
+    visitor.go("Log out")
+    visitor.log_in(number)
+    yield "login-second-factor"
+    visitor.page.get_by_label("Code of your authenticator app").fill(code(secret, later=1))
+    visitor.go("Go on")
