@@ -1,6 +1,7 @@
 """The store: a database that is locked, up to date, not rewound, and ready to be worked with."""
 
 import contextlib
+import logging
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from exuvia.store.reader import Reader
 from exuvia.store.wiping import Step, Wiped, Wiper, truncate_log
 from exuvia.store.writer import Committed, Writer
 
+_log = logging.getLogger("exuvia.store")
 SMALL = 32 * 1024 * 1024
 """Bytes of a file that is written anew in a moment: 0.15 s for 32 MiB, some 70,000 keys."""
 
@@ -95,7 +97,12 @@ async def opened(
 def _connected(path: Path) -> sqlite3.Connection:
     connection = database.writer(path)
     try:
-        migrate(connection, migrations())
+        taken = migrate(connection, migrations())
+        if taken and taken != [step.number for step in migrations()]:
+            _log.info(
+                "the database was brought up to date by step %s; earlier versions open it no more",
+                ", ".join(map(str, taken)),
+            )
     except BaseException:
         connection.close()
         raise
