@@ -16,6 +16,7 @@ from authenticator import PRESENT, Authenticator
 from control_plane import COMMAND, Server, honest_key, server_in, spellings
 from exuvia.portal.asking import Who
 from exuvia.portal.codes import MOST_WRONG
+from exuvia.portal.setting_up import place
 from exuvia.portal.table import PAGES
 from exuvia.rules import totp
 from portal_visitor import Shown, Visitor
@@ -199,6 +200,12 @@ def test_wrong_codes_of_one_address_are_limited(person: Person) -> None:
     assert other.submit(other.get(LOGIN), LOGIN, code=person.code()).status == 429
     other.address = here
     assert other.submit(other.get(LOGIN), LOGIN, code=person.code()).path == "/"
+
+
+@pytest.mark.parametrize("host", ["", "a&secret=x", "a/b", "a%00", "é", "a" * 101, "[::1]", "a?b", "a:b"])
+def test_what_an_app_calls_the_website_is_a_host_or_nothing_of_it(host: str) -> None:
+    """Whatever was asked for can't change what else the QR code says."""
+    assert (place(host), place("control.example")) == ("exuvia", "control.example")
 
 
 def test_a_wrong_code_sets_nothing_up(person: Person) -> None:

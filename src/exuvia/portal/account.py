@@ -1,8 +1,12 @@
 """The account: what is known of it, and its end."""
 
+import base64
 import hmac
 from functools import partial
+from ipaddress import ip_address
+from typing import Any
 
+from exuvia.api import identifiers
 from exuvia.portal.asking import Answer, Request, json, redirect
 from exuvia.portal.showing import show
 from exuvia.store import accounts
@@ -49,4 +53,21 @@ async def _known(request: Request) -> dict[str, object]:
     found = await request.state.control.store.reader.run(
         lambda connection: everything(connection, number_hash)
     )
-    return {**found, "sessions": request.state.sessions.count_of(number_hash)}
+    worded = {
+        "account": _worded(found["account"]),
+        **{table: [_worded(row) for row in rows] for table, rows in found.items() if table != "account"},
+    }
+    return {**worded, "sessions": request.state.sessions.count_of(number_hash)}
+
+
+def _worded(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row of the database as people and programs can read it."""
+    return {name: _read(name, value) if isinstance(value, bytes) else value for name, value in row.items()}
+
+
+def _read(name: str, value: bytes) -> str:
+    if name == "id" or name.endswith("_id"):
+        return identifiers.text(value)
+    if name.startswith("address"):
+        return str(ip_address(value))
+    return base64.b64encode(value).decode()

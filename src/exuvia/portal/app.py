@@ -13,7 +13,7 @@ from exuvia.api.failures import client_of
 from exuvia.api.problems import Kind
 from exuvia.api.routes import Application, Receive, Router, Scope, Send
 from exuvia.api.running import ControlPlane
-from exuvia.errors import ExuviaError, StoreUnavailable, UnknownCredential
+from exuvia.errors import ExuviaError, NotFound, StoreUnavailable, UnknownCredential
 from exuvia.portal.asking import Answer, Page, Request, Who, fields, read_form, redirect
 from exuvia.portal.holder import holder
 from exuvia.portal.showing import show
@@ -24,6 +24,7 @@ from exuvia.system import clock
 
 _log = logging.getLogger("exuvia.portal")
 _FOREIGN = Kind(HTTPStatus.FORBIDDEN, "foreign-form", "This form is not from here, or out of date")
+_NOWHERE = Kind(HTTPStatus.NOT_FOUND, "not-found", "Nothing is here")
 _LOG_IN = Kind(HTTPStatus.UNAUTHORIZED, "log-in", "Log in first")
 
 
@@ -133,6 +134,8 @@ def _kind_of(error: Exception) -> Kind:
         return _FOREIGN
     if isinstance(error, UnknownCredential):
         return _LOG_IN
+    if isinstance(error, NotFound):
+        return _NOWHERE
     return problems.kind_of(error)
 
 

@@ -80,9 +80,9 @@ def _named(request: Request, found: list[ToldFactor]) -> ToldFactor:
 
 def _code_page(request: Request, status: int = 200, *, error: str = "") -> Answer:
     secret = _secret(request)
-    drawn = segno.make(totp.uri(secret, _place(request)), micro=False).svg_inline(
-        scale=5, svgclass=None, lineclass=None, light="#fff"
-    )
+    drawn = segno.make(
+        totp.uri(secret, place(request.state.site.host_name(request.headers))), micro=False
+    ).svg_inline(scale=5, svgclass=None, lineclass=None, light="#fff")
     qr = Markup(drawn)  # noqa: S704  it is drawn of squares, and repeats no text
     return show(request, "code_new", status, secret=totp.text(secret), qr=qr, error=error)
 
@@ -93,7 +93,6 @@ def _secret(request: Request) -> bytes:
     return request.known.memory.setdefault("code", fresh)
 
 
-def _place(request: Request) -> str:
-    """Return what the app calls it: where the website is, and nothing of the account."""
-    host = request.state.site.host_name(request.headers)
+def place(host: str) -> str:
+    """Return what the app calls it: where the website is, if that can be told, and nothing of the account."""
     return host if _HOST.fullmatch(host) else "exuvia"

@@ -1,6 +1,5 @@
 """All that is stored about one account: for its holder, who may know it."""
 
-import base64
 import sqlite3
 from typing import Any
 
@@ -9,7 +8,7 @@ _OF_ACCOUNT = ("device", "key", "second_factor")
 
 
 def everything(connection: sqlite3.Connection, number_hash: bytes) -> dict[str, Any]:
-    """Return every row that leads to the account with this number, table by table; bytes as base64."""
+    """Return every row that leads to the account with this number, table by table."""
     accounts = _rows(connection, "SELECT * FROM account WHERE number_hash = ?", number_hash)
     (id,) = connection.execute("SELECT id FROM account WHERE number_hash = ?", (number_hash,)).fetchone()
     found: dict[str, Any] = {"account": accounts[0]}
@@ -26,8 +25,4 @@ def everything(connection: sqlite3.Connection, number_hash: bytes) -> dict[str, 
 def _rows(connection: sqlite3.Connection, question: str, whose: bytes) -> list[dict[str, Any]]:
     rows = connection.execute(question, (whose,))
     names = [column[0] for column in rows.description]
-    return [{name: _told(value) for name, value in zip(names, row, strict=True)} for row in rows]
-
-
-def _told(value: Any) -> Any:
-    return base64.b64encode(value).decode() if isinstance(value, bytes) else value
+    return [dict(zip(names, row, strict=True)) for row in rows]
