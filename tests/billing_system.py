@@ -56,7 +56,7 @@ class BillingSystem:
     def wait(self, count: int) -> list[Told]:
         """Wait until it was told so often."""
         with self.news:
-            assert self.news.wait_for(lambda: len(self.told) >= count, 60)
+            assert self.news.wait_for(lambda: len(self.told) >= count, 20)
             return list(self.told)
 
     def take(self, told: Told) -> None:

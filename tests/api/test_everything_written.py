@@ -37,6 +37,8 @@ from exuvia.client.state import StateFolder
 from exuvia.log import RedactingFormatter
 from exuvia.messages import DeviceRegistered
 from exuvia.rules import totp
+from exuvia.store.credentials import new_account_number
+from exuvia.system import entropy
 from exuvia.wg.keys import PrivateKey, PublicKey
 from portal_visitor import Visitor
 
@@ -152,11 +154,12 @@ def test_p15_nothing_private_is_in_anything_that_was_written(
         operators(story)
         out_of_order(story, number)
         cancelled_while_billing_fails(story, billing)
+        guesses(story)
         metrics = server.ask("GET", "/metrics", bearer=TOKEN)
         story.write("metrics", metrics.body)
         story.write("health", server.ask("GET", "/healthz").body)
         crashed(story)
-    assert {200, 201, 204, 400, 401, 404, 405, 409, 413, 415, 422, 503} <= story.statuses
+    assert {200, 201, 204, 400, 401, 404, 405, 409, 413, 415, 422, 429, 503} <= story.statuses
     read_files(story)
 
     assert b"exuvia.alarm" in story.written["serve.log"]  # something was written
@@ -462,6 +465,16 @@ def cancelled_while_billing_fails(story: Story, billing: BillingSystem) -> None:
     told = billing.wait(5)
     story.texts |= {one.event["account_id"] for one in told} | {one.event["id"] for one in told}
     story.texts |= {one.headers["webhook-signature"].partition(",")[2] for one in told}
+
+
+def guesses(story: Story) -> None:
+    """Somebody tries numbers that nobody has, until it is enough."""
+    for _ in range(1000):
+        number = new_account_number(entropy.bits)
+        story.texts.add(number)
+        if story.ask("GET", "/v1/devices", bearer=number).status == 429:
+            return
+    pytest.fail("nobody minded")
 
 
 def crashed(story: Story) -> None:

@@ -194,8 +194,8 @@ class Opened:
         except BaseException:
             sock.close()
             raise
-        if context is None:
-            # asyncio would ask the system for 256 KiB at each read, and give them back.
+        if hasattr(writer.transport, "max_size"):
+            # asyncio without TLS would ask the system for 256 KiB at each read, and give them back.
             setattr(writer.transport, "max_size", _CHUNK)  # noqa: B010
         return cls(f"[{host}]:{port}" if ":" in host else f"{host}:{port}", reader, writer)
 
