@@ -14,9 +14,10 @@ from control_plane import Plane, Server, honest_key
 from exuvia.api import failures as module
 from exuvia.api.failures import Failures
 from exuvia.api.server import listening
+from exuvia.api.upkeep import Upkeep
 from exuvia.errors import TooManyFailures, UnknownCredential
 from exuvia.rules.failing import KEY_LIFETIME, REFILL, Credential
-from exuvia.system import entropy
+from exuvia.system import clock, entropy
 
 WRONG = "0000-0000-0000-0000-0000-0000-0000"
 LIMIT = Credential.ACCOUNT.burst
@@ -202,6 +203,34 @@ def test_the_key_dies_within_the_hour_with_all_that_was_counted(time: Hours) -> 
     assert failures.who("192.0.2.1") != before
 
 
+async def test_the_key_dies_also_if_nobody_asks(plane: Plane, time: Hours) -> None:
+    """The server looks after it, once a second."""
+    key = plane.inner.control.failures._key
+    time.now += KEY_LIFETIME
+    await Upkeep(plane.inner.control, erase_after=900).look_after(now=clock.boottime())
+
+    assert plane.inner.control.failures._key != key
+
+
+async def test_a_turn_that_nobody_takes_goes_to_the_next(time: Hours) -> None:
+    """Whoever gives up just as its turn comes keeps nobody waiting."""
+    failures, go = Failures(entropy.bits, time=time), asyncio.Event()
+
+    async def attempt() -> None:
+        async with failures.trying(HERE):
+            await go.wait()
+
+    first = [asyncio.ensure_future(attempt()) for _ in range(LIMIT)]
+    await asyncio.sleep(0)
+    waiting = [asyncio.ensure_future(attempt()) for _ in range(2 * LIMIT)]
+    await asyncio.sleep(0)
+    for task in first:
+        task.add_done_callback(lambda _: [task.cancel() for task in waiting[:LIMIT]])
+    go.set()
+    async with asyncio.timeout(20):
+        await asyncio.gather(*first, *waiting[LIMIT:])
+
+
 def test_what_is_remembered_is_bounded_and_holds_no_address(
     time: Hours, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -213,6 +242,9 @@ def test_what_is_remembered_is_bounded_and_holds_no_address(
         failures.note(who)
 
     assert [who for _, who in failures._full_at] == known[-100:]
+    failures.note(known[-100])
+    failures.note(b"another")
+    assert (Credential.ACCOUNT, known[-100]) in failures._full_at
     assert all(who is not None and len(who) == 16 for who in known)
 
 
