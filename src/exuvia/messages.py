@@ -15,6 +15,21 @@ class RegisterDevice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     public_key: str
     proof: str | None = None
+    """That the sender holds its private half, see rules/possession."""
+
+
+class ServerKey(msgspec.Struct, frozen=True):
+    """The answer to GET /v1/possession: the key that a proof is made for."""
+
+    server_key: str
+    seconds: int
+    """For how long it is surely accepted."""
+
+
+class ProveKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """PUT /v1/device/keys/{public_key}; an empty body is one without a proof."""
+
+    proof: str | None = None
 
 
 class DeviceRegistered(msgspec.Struct, frozen=True):

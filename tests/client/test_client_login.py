@@ -10,11 +10,13 @@ import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import trustme
 
+from exuvia.client.control import ControlPlane
 from exuvia.client.gateways import Known
 from exuvia.client.login import log_in, log_out
 from exuvia.client.state import StateFolder
@@ -172,13 +174,51 @@ async def test_a_key_of_another_account_is_replaced(place: Place) -> None:
     before = place.control.devices[0].public_key
     register = place.control._register
     place.control._register = (  # type: ignore[method-assign]
-        lambda account, key: (
-            (422, {"type": "x", "title": "no", "status": 422}) if key == before else register(account, key)
+        lambda account, key, proof: (
+            (422, {"type": "x", "title": "no", "status": 422})
+            if key == before
+            else register(account, key, proof)
         )
     )
     await place.log_in()
 
     assert place.folder.require()[2].private_key.public_key().text() != before
+
+
+async def test_a_control_plane_that_knows_no_proofs(place: Place) -> None:
+    """An older one is told no proof that it could not read; login and a next key work as ever."""
+    place.control.proven = False
+    await place.log_in()
+    state, device, _, _ = place.folder.require()
+    control = ControlPlane(state.control, ca_file=state.ca_file, token=device.token)
+    grant = await control.register_key(PrivateKey(bytes(range(32))))
+    await control.close()
+
+    assert grant.revision > 0
+    assert ("GET", "/v1/possession") in place.control.asked
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+async def test_a_proof_that_can_not_be_made_now_is_made_later(place: Place, status: int) -> None:
+    """The key is not registered without it, and stays for the next try."""
+    place.control.refuse[("GET", "/v1/possession")] = (status, "not now")
+    with pytest.raises(Unavailable):
+        await place.log_in()
+    assert REGISTER not in place.control.asked
+    place.control.refuse.clear()
+    await place.log_in()
+
+    assert place.folder.require()[1].name == "quiet heron"
+
+
+async def test_what_is_no_servers_key_is_no_control_plane(place: Place) -> None:
+    """An answer whose key is none, or would give away a secret of zeros, is not worked with."""
+    for key in ("x", "A" * 43 + "="):
+        place.control._possession = SimpleNamespace(  # type: ignore[assignment]
+            server_key=lambda key=key: SimpleNamespace(text=lambda: key), seconds=lambda: 1
+        )
+        with pytest.raises(ControlPlaneUnreachable, match="not a control plane"):
+            await place.log_in()
 
 
 async def test_logged_in_already(place: Place) -> None:

@@ -226,12 +226,12 @@ class FakePlane:
         await self._travel()
         return await self._back(self._office.device())
 
-    async def register_key(self, key: PublicKey) -> Grant:
+    async def register_key(self, key: PrivateKey) -> Grant:
         """PUT /v1/device/keys/{key}."""
         await self._travel()
-        grant = self._office.put(key)
+        grant = self._office.put(key.public_key())
         if self._random.random() < self._trouble.twice:
-            grant = self._office.put(key)
+            grant = self._office.put(key.public_key())
         return await self._back(grant)
 
     async def confirm(self, key: PublicKey) -> bool:

@@ -57,7 +57,8 @@ class Application:
         text = b""
         if route.takes is not None:
             text = await _body(headers, receive)
-            call.body = _decoded(self._decode[id(route)], text)
+            empty = b"{}" if route.may_be_empty else b""
+            call.body = _decoded(self._decode[id(route)], text or empty)
         if route.stream is not None:
             await route.stream(call, scope, receive, send)
             return

@@ -12,6 +12,7 @@ from exuvia.api.failures import Failures
 from exuvia.api.fleet import Fleet
 from exuvia.api.hub import Hub
 from exuvia.api.idempotency import Answers
+from exuvia.api.possession import Possession
 from exuvia.api.tables import Tables
 from exuvia.errors import StoreUnavailable
 from exuvia.rules.allocation import Bits
@@ -49,6 +50,7 @@ class Control:
     answers_kept: Answers = field(init=False)
     device_codes: DeviceCodes = field(init=False)
     failures: Failures = field(init=False)
+    possession: Possession = field(init=False)
     today: str = field(init=False)
     hour: int = field(init=False)
 
@@ -58,6 +60,7 @@ class Control:
         self.answers_kept = Answers(self.bits(256).to_bytes(32, "big"))
         self.device_codes = DeviceCodes(self.hasher, self.bits)
         self.failures = Failures(self.bits)
+        self.possession = Possession(self.hasher, lambda: self.clock.wall)
         self.believe(self.clock)
 
     def believe(self, clock: Clock) -> None:

@@ -48,6 +48,7 @@ class AppliedQuery(msgspec.Struct, frozen=True):
 async def register(call: Call) -> DeviceRegistered:
     """POST /v1/devices: by an account's number, or by a code that lets in one device."""
     codes, key = call.control.device_codes, public_key(call.body.public_key)
+    call.control.possession.check(key, call.body.proof)
     holder = codes.redeem(call.number_hash, key, now=clock.boottime())
     try:
         return await _register(call.control, holder or call.number_hash, key, proven=holder is not None)

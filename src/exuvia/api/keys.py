@@ -14,12 +14,13 @@ from exuvia.wg.keys import PublicKey
 
 async def put_key(call: Call) -> KeyRegistered:
     """PUT /v1/device/keys/{public_key}: the same key again gets the same answer."""
-    control = call.control
+    control, wish = call.control, _wish(call)
+    control.possession.check(wish.public_key, call.body.proof)
     next_batch = control.until_batch(now=clock.boottime())
     granted = await control.store.writer.run(
         partial(
             rotation.put,
-            wish=_wish(call),
+            wish=wish,
             pools=control.store.pools,
             bits=control.bits,
             next_batch=next_batch,

@@ -60,7 +60,7 @@ def _operation(route: Route, schemas: dict[Any, Any]) -> dict[str, Any]:
     }
     if route.takes is not None:
         content = {"application/json": {"schema": schemas[route.takes]}}
-        operation["requestBody"] = {"required": True, "content": content}
+        operation["requestBody"] = {"required": not route.may_be_empty, "content": content}
     if route.who is not Who.ANYBODY:
         operation["security"] = [{name: []} for name in route.who.value.split(" or ")]
     return operation

@@ -69,6 +69,8 @@ class Route:
     handler: Handler | None = None
     stream: Stream | None = None
     takes: type[msgspec.Struct] | None = None
+    may_be_empty: bool = False
+    """Whether an empty body is taken as well, as one without fields."""
     query: type[msgspec.Struct] | None = None
     gives: Any = None
     """What the answer holds; None if it has no body."""

@@ -28,6 +28,7 @@ from exuvia.api.upkeep import Upkeep
 from exuvia.api.webhooks import Billing, Webhooks
 from exuvia.errors import InvalidConfiguration
 from exuvia.rules.overlap import RETIRE_EVERY
+from exuvia.rules.possession import UNPROVEN, Unproven
 from exuvia.store import files, outbox
 from exuvia.store.store import Wanted
 from exuvia.system import local, process
@@ -56,6 +57,7 @@ class Settings:
     tls_key: Path | None = None
     operator_token: str | None = None
     trust_clock: bool = False
+    unproven_keys: Unproven = UNPROVEN
     billing: Billing | None = None
     """Who is told of accounts that were cancelled, if anybody is."""
 
@@ -93,6 +95,7 @@ async def _serve(
     ready: Callable[[str], None],
 ) -> None:
     control = plane.control
+    control.possession.is_required = settings.unproven_keys == "refuse"
     if settings.operator_token is not None:
         control.operator_hash = control.hasher.operator(settings.operator_token)
     await control.store.renew_generation(control.bits)

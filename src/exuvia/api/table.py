@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from exuvia.api import accounts, devices, enrollment, feed, gateways, health, keys, openapi
+from exuvia.api import accounts, devices, enrollment, feed, gateways, health, keys, openapi, possession
 from exuvia.api.routes import Route, Router, Who
 from exuvia.errors import (
     AccountInactive,
@@ -37,10 +37,20 @@ from exuvia.messages import (
     Health,
     KeyRegistered,
     LimitDevices,
+    ProveKey,
     RegisterDevice,
+    ServerKey,
 )
 
 ROUTES = (
+    Route(
+        "GET",
+        "/v1/possession",
+        Who.ANYBODY,
+        "Show the key that a proof of possession is made for.",
+        possession.server_key,
+        gives=ServerKey,
+    ),
     Route(
         "POST",
         "/v1/devices",
@@ -85,6 +95,8 @@ ROUTES = (
         Who.DEVICE,
         "Register a next key.",
         keys.put_key,
+        takes=ProveKey,
+        may_be_empty=True,
         gives=KeyRegistered,
         refusals=(AccountInactive, KeyRefused, RotatedTooOften, AddressPoolExhausted),
     ),

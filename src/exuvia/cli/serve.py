@@ -13,6 +13,7 @@ from exuvia.cli.operator import database_option, database_path
 from exuvia.cli.options import config_file, option
 from exuvia.errors import InvalidConfiguration
 from exuvia.rules.allocation import pool4_from_text, pool6_from_text
+from exuvia.rules.possession import UNPROVEN, Unproven
 from exuvia.rules.webhooks import secrets_from_text
 from exuvia.system import clock
 from exuvia.system.notify import notify
@@ -60,6 +61,13 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
     metavar="SECONDS",
     help="How long retired keys are gathered before gateways are told, so that each hides among them.",
 )
+@option(
+    "--unproven-keys",
+    type=click.Choice(["allow", "refuse"]),
+    default=UNPROVEN,
+    show_default=True,
+    help="What to do with a public key whose sender does not prove to hold its private half.",
+)
 @option("--portal/--no-portal", default=True, show_default=True, help="Whether people can log in at /.")
 @option("--webhook-url", metavar="URL", help="Where billing is told of accounts that were cancelled.")
 @option(
@@ -87,6 +95,7 @@ def command(
     operator_token_file: Path | None,
     erase_after: float,
     retire_every: float,
+    unproven_keys: Unproven,
     portal: bool,
     webhook_url: str | None,
     webhook_secret_file: Path | None,
@@ -97,9 +106,7 @@ def command(
 ) -> None:
     """Run the control plane: the API for clients, and the feed for gateways."""
     # Imported here: `exuvia serve --help` should not wait for a web server.
-    import uvloop
-
-    from exuvia.api.server import Settings, serve
+    from exuvia.api.server import Settings
     from exuvia.store.store import Wanted
 
     log.set_up()
@@ -122,10 +129,19 @@ def command(
         tls_key,
         _token(operator_token_file),
         trust_clock,
+        unproven_keys,
         _billing(webhook_url, webhook_secret_file, webhook_ca_file, webhook_every),
     )
+    _run(settings, front=_with_portal(settings) if portal else _alone)
+
+
+def _run(settings: "Settings", *, front: "Front") -> None:
+    import uvloop
+
+    from exuvia.api.server import serve
+
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(serve(settings, ready=_tell, front=_with_portal(settings) if portal else _alone))
+        runner.run(serve(settings, ready=_tell, front=front))
 
 
 def _alone(plane: "ControlPlane") -> "Application":

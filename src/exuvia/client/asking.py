@@ -16,7 +16,7 @@ from exuvia.messages import DeviceState
 from exuvia.rules.rotation import Event
 from exuvia.system import files
 from exuvia.system.http import location
-from exuvia.wg.keys import PublicKey
+from exuvia.wg.keys import PrivateKey, PublicKey
 
 T = TypeVar("T")
 
@@ -81,7 +81,7 @@ class Asking:
 
     # What a change of keys asks.
 
-    async def register_key(self, key: PublicKey) -> Grant:
+    async def register_key(self, key: PrivateKey) -> Grant:
         """Register the next key."""
         return await self._by_way(lambda plane: plane.register_key(key))
 

@@ -24,10 +24,13 @@ from exuvia.messages import (
     DeviceState,
     GatewayListing,
     KeyRegistered,
+    ProveKey,
     RegisterDevice,
+    ServerKey,
 )
+from exuvia.rules import possession
 from exuvia.system.http import Connection, Response
-from exuvia.wg.keys import PresharedKey, PublicKey
+from exuvia.wg.keys import PresharedKey, PrivateKey, PublicKey
 
 WAIT = 5
 """Seconds that the control plane may take to say that all gateways know a key."""
@@ -61,11 +64,11 @@ class ControlPlane:
         self._connection = self._connect()
         self._worn: list[Connection] = []
 
-    async def register(self, account: str, key: PublicKey) -> tuple[Device, Grant]:
+    async def register(self, account: str, key: PrivateKey) -> tuple[Device, Grant]:
         """Register a device by its key; with the same account and key, the same device again."""
         if not re.fullmatch(r"[!-~]{1,256}", account):
             raise InvalidConfiguration("that is not an account number: one word of letters and digits")
-        body = RegisterDevice(public_key=key.text())
+        body = RegisterDevice(public_key=key.public_key().text(), proof=await self._proof(key))
         response = await self._connection.request("POST", "/v1/devices", bearer=account, body=body)
         if response.status != 201:
             _refuse_registration(response)
@@ -91,9 +94,10 @@ class ControlPlane:
         _require(response, 200)
         return response.decode(Applied).applied
 
-    async def register_key(self, key: PublicKey) -> Grant:
+    async def register_key(self, key: PrivateKey) -> Grant:
         """Register the device's next key; the same key again gets the same grant. KeyRefused: use another."""
-        response = await self._ask("PUT", f"/v1/device/keys/{key.path()}")
+        proof, path = await self._proof(key), f"/v1/device/keys/{key.public_key().path()}"
+        response = await self._ask("PUT", path, None if proof is None else ProveKey(proof))
         if response.status in (400, 409, 422):
             raise KeyRefused(f"the control plane refused the new key: {explanation(response)}")
         _require(response, 200)
@@ -131,8 +135,20 @@ class ControlPlane:
         self._worn.append(self._connection)
         self._connection = self._connect()
 
-    async def _ask(self, method: str, path: str) -> Response:
-        return await self._connection.request(method, path, bearer=self.token)
+    async def _ask(self, method: str, path: str, body: object | None = None) -> Response:
+        return await self._connection.request(method, path, bearer=self.token, body=body)
+
+    async def _proof(self, key: PrivateKey) -> str | None:
+        """Return what proves that the key is ours; None if the control plane is too old to ask for it."""
+        response = await self._connection.request("GET", "/v1/possession")
+        if response.status == 404:
+            return None
+        _require(response, 200)
+        try:
+            server_key = PublicKey.from_text(response.decode(ServerKey).server_key)
+        except InvalidKey:
+            raise ControlPlaneUnreachable("the answer is not a control plane's") from None
+        return possession.text(key.shared_with(server_key), server_key, key.public_key())
 
 
 def explanation(response: Response) -> str:

@@ -62,7 +62,7 @@ class Machine(Tunnels, Protocol):
 class Registry(Protocol):
     """What the control plane does with a device's keys."""
 
-    async def register_key(self, key: PublicKey) -> Grant:
+    async def register_key(self, key: PrivateKey) -> Grant:
         """Register the next key, or say again what it got; KeyRefused: use another."""
 
     async def applied(self, grant: Grant) -> bool:

@@ -78,7 +78,7 @@ async def _register(
     key = _new_key() if reusable is None else reusable.private_key
     folder.save(ClientState(FORMAT, "registering", url, ca_file, pending=ClientKey(key)))
     try:
-        device, grant = await control.register(account, key.public_key())
+        device, grant = await control.register(account, key)
     except KeyRefused:
         # This key will never do for this account. Another may: an earlier login may have
         # registered it with another account and lost the answer.

@@ -88,7 +88,7 @@ async def register(file: ConfFile, url: str, *, ca_file: str | None, account: Ca
     control = ControlPlane(url, ca_file=ca_file)
     try:
         key = file.key()
-        device, grant = await control.register(account(), key.public_key())
+        device, grant = await control.register(account(), key)
     finally:
         await control.close()
     notes = {"control": url, "token": device.token} | ({"ca-file": ca_file} if ca_file else {})

@@ -101,7 +101,7 @@ class Rotation:
                 await self._retire()
 
     async def _register(self) -> None:
-        key = self._keeper.pending.private_key.public_key()
+        key = self._keeper.pending.private_key
         try:
             grant = await _twice(lambda: self._registry.register_key(key))
         except KeyRefused as error:

@@ -92,7 +92,9 @@ async def replace(request: Request) -> Answer:
 
 def _key(request: Request) -> PublicKey:
     """Return the key of a form, once it is known to be the browser's own."""
-    return public_key(request.form.get("public_key", "").strip())
+    key = public_key(request.form.get("public_key", "").strip())
+    request.state.control.possession.check(key, request.form.get("proof"))
+    return key
 
 
 def _registration(request: Request, key: PublicKey) -> Registration:
@@ -120,7 +122,13 @@ def _to_device(id: str, gateway: Offered | None) -> str:
 
 
 def _form(request: Request, template: str, status: int = 200, **values: object) -> Answer:
-    known = {"gateways": offered(request), "server_key": "", "error": "", "is_own": "own" in request.query}
+    server_key = request.state.control.possession.server_key().text()
+    known = {
+        "gateways": offered(request),
+        "server_key": server_key,
+        "error": "",
+        "is_own": "own" in request.query,
+    }
     return show(request, template, status, **{**known, "account": request.account, **values})
 
 

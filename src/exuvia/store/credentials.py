@@ -102,5 +102,9 @@ class Hasher:
         """Return the key with which second factors are sealed."""
         return self._hash(b"", b"second factor")
 
+    def possession(self, hour: int) -> bytes:
+        """Return the server's private key of an hour, for which clients prove that they hold theirs."""
+        return self._hash(hour.to_bytes(8, "big"), b"possession")
+
     def _hash(self, secret: bytes, person: bytes) -> bytes:
         return blake2b(secret, digest_size=HASH_LENGTH, key=self._key, person=person).digest()

@@ -7,13 +7,16 @@ import secrets
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from exuvia.api.possession import Possession
 from exuvia.errors import ExuviaError, KeyRefused, KeySuperseded, NotFound, OnlyKey
 from exuvia.messages import GatewayListing
 from exuvia.rules.overlap import Event, Standing, decide
+from exuvia.store.credentials import Hasher
 from exuvia.wg.keys import PresharedKey, PublicKey
 
 ACCOUNT = "A1B2-C3D4-E5F6-G7H8"
@@ -52,6 +55,13 @@ class FakeControlPlane:
     asked: list[tuple[str, str]] = field(default_factory=list)
     answer: bytes | None = None
     """Said instead of anything sensible, if set."""
+    proven: bool = True
+    """Whether a key has to come with a proof; one of before that was possible knows nothing of it."""
+    _possession: Possession = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._possession = Possession(Hasher(secrets.token_bytes(32)), time.time)
+        self._possession.is_required = True
 
     @contextlib.contextmanager
     def serving(self, sock: socket.socket, tls: ssl.SSLContext | None = None) -> Iterator[None]:
@@ -93,8 +103,14 @@ class FakeControlPlane:
         if (method, path) in self.refuse:
             status, title = self.refuse[method, path]
             return status, _problem(status, title)
+        if (method, path) == ("GET", "/v1/possession"):
+            if not self.proven:
+                return 404, _problem(404, "There is no such thing")
+            own_key = self._possession.server_key()
+            return 200, {"server_key": own_key.text(), "seconds": self._possession.seconds()}
         if (method, path) == ("POST", "/v1/devices"):
-            return self._register(bearer, json.loads(body)["public_key"])
+            wish = json.loads(body)
+            return self._register(bearer, wish["public_key"], wish["proof"])
         own = [device for device in self.devices if device.token == bearer]
         if not own:
             return 401, _problem(401, "The credential is not accepted")
@@ -109,10 +125,12 @@ class FakeControlPlane:
         if (method, path) == ("GET", "/v1/device"):
             return 200, _device(own)
         if path.startswith(KEYS):
-            return self._turn(method, path, own, bearer)
+            return self._turn(method, path, own, bearer, body)
         return 404, _problem(404, "There is no such thing")
 
-    def _turn(self, method: str, path: str, own: list[Registered], token: str) -> tuple[int, Any]:
+    def _turn(
+        self, method: str, path: str, own: list[Registered], token: str, body: bytes
+    ) -> tuple[int, Any]:
         """Let the real rules decide what becomes of the keys of a device."""
         name = path.removeprefix(KEYS).removesuffix("/confirm")
         event = {"PUT": Event.PUT, "POST": Event.CONFIRM, "DELETE": Event.DELETE}[method]
@@ -122,6 +140,8 @@ class FakeControlPlane:
         }
         keys |= {bytes(PublicKey.from_text(one)): "retired" for one in self.retired}
         try:
+            if event is Event.PUT:
+                self._check(PublicKey(key), json.loads(body)["proof"] if body else None)
             becomes = decide(event, keys, key)
         except ExuviaError as error:
             status = next(number for kind, number in _STATUSES.items() if isinstance(error, kind))
@@ -154,10 +174,20 @@ class FakeControlPlane:
         self.devices.append(device)
         return device
 
-    def _register(self, account: str, key: str) -> tuple[int, Any]:
+    def _check(self, key: PublicKey, proof: str | None) -> None:
+        """Refuse a key that is not proven, unless nobody asks for proofs; then none may come."""
+        if self.proven:
+            self._possession.check(key, proof)
+        elif proof is not None:
+            raise KeyRefused("this control plane knows no proofs")
+
+    def _register(self, account: str, key: str, proof: str | None) -> tuple[int, Any]:
         if account != ACCOUNT:
             return 401, _problem(401, "The credential is not accepted")
-        PublicKey.from_text(key)
+        try:
+            self._check(PublicKey.from_text(key), proof)
+        except KeyRefused as error:
+            return 422, _problem(422, str(error))
         device = next((device for device in self.devices if device.public_key == key), None)
         if device is None:
             device = self._granted(key, "")

@@ -6,9 +6,12 @@ A key is its 32 bytes; two spellings of one key can't exist, because decoding is
 
 import base64
 import binascii
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from exuvia.errors import InvalidKey
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 KEY_LENGTH = 32
 _PRIME = 2**255 - 19
@@ -91,7 +94,7 @@ class PresharedKey(_Key):
 class PrivateKey:
     """A Curve25519 private key. Only expose() and text() give it away."""
 
-    __slots__ = ("_raw",)
+    __slots__ = ("_opened", "_raw")
 
     def __init__(self, raw: bytes) -> None:
         if len(raw) != KEY_LENGTH:
@@ -100,6 +103,7 @@ class PrivateKey:
         clamped[0] &= 248
         clamped[31] = (clamped[31] & 127) | 64
         self._raw = bytes(clamped)
+        self._opened: X25519PrivateKey | None = None
 
     def __repr__(self) -> str:
         return "<PrivateKey>"
@@ -125,10 +129,28 @@ class PrivateKey:
 
     def public_key(self) -> PublicKey:
         """Return the public key that belongs to it."""
-        # Imported here: the gateway's privileged process never needs it, and stays small.
-        from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+        return PublicKey(self._open().public_key().public_bytes_raw())
 
-        return PublicKey(X25519PrivateKey.from_private_bytes(self._raw).public_key().public_bytes_raw())
+    def shared_with(self, other: PublicKey) -> bytes:
+        """Return the secret that only this key and the private half of the other one lead to."""
+        from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
+
+        try:
+            shared = self._open().exchange(X25519PublicKey.from_public_bytes(other))
+        except ValueError:
+            raise InvalidKey("with a point of low order there is no shared secret") from None
+        if not any(shared):
+            raise InvalidKey("with a point of low order there is no shared secret")
+        return shared
+
+    def _open(self) -> "X25519PrivateKey":
+        """Return the key as OpenSSL has it, which takes as long to make as to use."""
+        if self._opened is None:
+            # Imported here: the gateway's privileged process never needs it, and stays small.
+            from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+            self._opened = X25519PrivateKey.from_private_bytes(self._raw)
+        return self._opened
 
 
 def _encode_path(raw: bytes) -> bytes:
