@@ -1,6 +1,5 @@
 """How every command takes its options: from the command line, EXUVIA_… or a TOML file."""
 
-import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -38,6 +37,8 @@ def config_file(default: str) -> Callable[[Any], Any]:
 def _read(ctx: click.Context, path: Path, *, asked: bool) -> None:
     if not asked and not path.exists():
         return
+    import tomllib  # only where there is a file: commands begin sooner without
+
     try:
         settings = tomllib.loads(path.read_text())
     except OSError as error:
