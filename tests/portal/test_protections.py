@@ -1,7 +1,9 @@
 """What protects people who are logged in, and their browsers."""
 
+import contextlib
 import re
 import socket
+import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -9,6 +11,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from control_plane import Server, honest_key, server_in
+from exuvia.api import identifiers
 from exuvia.messages import AccountSummary
 from exuvia.portal.asking import Page, Who
 from exuvia.portal.entry import NOT_ACCEPTED
@@ -210,6 +213,20 @@ def test_a_session_ends_with_its_account(server: Server, what: str) -> None:
         act(server, "resume", number)
         visitor.cookies = kept
         assert visitor.get("/account").path == "/login?ended"
+
+
+def test_a_session_ends_when_the_last_day_is_over(server: Server) -> None:
+    """At the next request, as with any account that may do nothing; the number is refused like any other."""
+    number = server.account()
+    visitor = Visitor(server)
+    visitor.log_in(number)
+    found = server.operator.ask("POST", "/v1/admin/accounts/find", {"account": number}, gives=AccountSummary)
+    with contextlib.closing(sqlite3.connect(server.path)) as database, database:
+        gone = ("2000-01-01", identifiers.from_text(found.id))
+        assert database.execute("UPDATE account SET expires = ? WHERE id = ?", gone).rowcount == 1
+
+    assert visitor.get("/account").path == "/login?ended"
+    assert NOT_ACCEPTED in Visitor(server).log_in(number).text
 
 
 def test_every_answer_holds_browsers_to_the_strictest(server: Server) -> None:

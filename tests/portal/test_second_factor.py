@@ -249,6 +249,25 @@ def test_a_device_code_lets_in_one_device(person: Person) -> None:
     assert server.ask("GET", "/v1/devices", bearer=codes[2]).status == 401
 
 
+def test_the_client_takes_a_device_code_for_a_number(person: Person, tmp_path: Path) -> None:
+    """`exuvia client login` says what to do when the number is not enough, and logs in with the code."""
+    person.set_up_app()
+    command = [*COMMAND, "client", "--state", str(tmp_path), "login", "--control", person.server.url]
+
+    def log_in(typed: str) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(command, input=f"{typed}\n", text=True, capture_output=True)
+
+    refused = log_in(person.number)
+    assert (refused.returncode, "device code" in refused.stderr) == (1, True)
+    shown = person.submit(person.get("/devices/new"), "/devices/code")
+    code = re.findall(r"<code>([0-9A-Z-]{34})</code>", shown.text)[0]
+    done = log_in(code)
+    name = done.stdout.partition("called ")[2].split("\n")[0]
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert name and name in person.get("/").text
+
+
 def test_other_sessions_end_when_a_second_factor_is_set(person: Person) -> None:
     """Whoever came in with the number alone is out; so is everybody when the operator removes it."""
     other = Person(person.server, person.number)
