@@ -122,18 +122,22 @@ def _to_device(id: str, gateway: Offered | None) -> str:
 
 
 def _form(request: Request, template: str, status: int = 200, **values: object) -> Answer:
-    server_key = request.state.control.possession.server_key().text()
+    """Return a form for a key; one that was made elsewhere can't be proven here, and may be refused."""
+    possession = request.state.control.possession
+    wants_own = "own" in request.query or status != 200
     known = {
+        "account": request.account,
         "gateways": offered(request),
-        "server_key": server_key,
+        "server_key": possession.server_key().text(),
         "error": "",
-        "is_own": "own" in request.query,
+        "may_paste": not possession.is_required,
+        "is_own": wants_own and not possession.is_required,
     }
-    return show(request, template, status, **{**known, "account": request.account, **values})
+    return show(request, template, status, **{**known, **values})
 
 
 def _refused(request: Request, template: str, error: ExuviaError, **values: object) -> Answer:
     """Return the form again, with what is wrong; a script is told by a problem document."""
     if request.wants_json:
         raise error
-    return _form(request, template, 422, error=str(error), is_own=True, **values)
+    return _form(request, template, 422, error=str(error), **values)
