@@ -9,9 +9,9 @@ from browsing import Visitor, visiting
 from playwright.sync_api import Browser
 from relay import Relay
 
+import web_tool
 from control_plane import Server
 
-ROOT = Path(__file__).parents[2]
 PHONE = {"width": 390, "height": 844}
 FIRST_PAGE = 30 * 1024
 
@@ -26,7 +26,8 @@ FOCUS = """() => {
 @pytest.fixture(scope="module")
 def axe() -> str:
     """The script that finds what shuts people out."""
-    return (ROOT / "web/node_modules/axe-core/axe.min.js").read_text()
+    modules: Path = web_tool.load().modules()
+    return (modules / "axe-core/axe.min.js").read_text()
 
 
 @pytest.fixture

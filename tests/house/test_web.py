@@ -1,22 +1,17 @@
 """What pages do in the browser: committed as it is built, so that nobody needs node to install it."""
 
-from importlib.machinery import SourceFileLoader
-from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
 from types import ModuleType
 
 import pytest
-from source import ROOT
+
+import web_tool
 
 
 @pytest.fixture
 def web() -> ModuleType:
     """The tool that builds web/."""
-    spec = spec_from_loader("tool_web", SourceFileLoader("tool_web", str(ROOT / "tools/web")))
-    assert spec and spec.loader
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return web_tool.load()
 
 
 def test_the_committed_bundle_is_what_is_built(web: ModuleType, tmp_path: Path) -> None:
