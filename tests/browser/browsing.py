@@ -12,6 +12,7 @@ from typing import Any
 from PIL import Image
 from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, Playwright, Request
 
+from control_plane import Server, honest_key
 from exuvia.wg.conf import Configuration, read
 
 WATCH = """
@@ -25,6 +26,13 @@ try {
 } catch {}
 """
 """Runs in each page before anything else: counts violations of its policy, and layout shift if told."""
+
+NO_X25519 = """
+if (isSecureContext) {
+  SubtleCrypto.prototype.generateKey = () => Promise.reject(new DOMException("", "NotSupportedError"));
+}
+"""
+"""A browser of before 2025."""
 
 _REFUSED_LOAD = re.compile(r"Failed to load resource|the server responded with a status of")
 
@@ -41,6 +49,12 @@ def launch(playwright: Playwright, kind: str, downloads: Path, *, scripts: bool 
         downloads_path=downloads,
         firefox_user_prefs={"javascript.enabled": scripts},
     )
+
+
+def offer(server: Server, name: str) -> None:
+    """Let there be a gateway that a configuration can name."""
+    hello = {"public_key": honest_key(), "lasting": True}
+    assert server.ask("PUT", "/v1/gateway", bearer=server.gateway(name), body=hello).status == 200
 
 
 @dataclass

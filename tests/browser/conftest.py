@@ -4,20 +4,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from browsing import Visitor, launch, visiting
+from browsing import Visitor, launch, offer, visiting
 from playwright.sync_api import Browser, Playwright, sync_playwright
 from relay import Relay
 
-from control_plane import Server, honest_key, server_in
+from control_plane import Server, server_in
 
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A control plane with three gateways."""
-    with server_in(tmp_path_factory.mktemp("serve")) as running:
+    """A control plane with three gateways, where keys may be pasted."""
+    with server_in(tmp_path_factory.mktemp("serve"), "--unproven-keys", "allow") as running:
         for name in ("se1", "nl-amsterdam-2", "us1"):
-            hello = {"public_key": honest_key(), "lasting": True}
-            assert running.ask("PUT", "/v1/gateway", bearer=running.gateway(name), body=hello).status == 200
+            offer(running, name)
         yield running
 
 

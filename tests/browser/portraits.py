@@ -41,7 +41,10 @@ def main() -> None:
     for old in INTO.glob("*.png"):
         old.unlink()
     names: list[str] = []
-    with tempfile.TemporaryDirectory() as folder, server_in(Path(folder)) as server:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        server_in(Path(folder), "--unproven-keys", "allow") as server,
+    ):
         enroll(server)
         with sync_playwright() as playwright:
             browser = launch(playwright, "chromium", Path(folder))

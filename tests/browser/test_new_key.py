@@ -4,19 +4,12 @@ from pathlib import Path
 
 import pytest
 import zxingcpp
-from browsing import Visitor, visiting
+from browsing import NO_X25519, Visitor, visiting
 from playwright.sync_api import Browser
 from relay import Relay
 
 from control_plane import Server, spellings
 from exuvia.wg.conf import Configuration
-
-NO_X25519 = """
-if (isSecureContext) {
-  SubtleCrypto.prototype.generateKey = () => Promise.reject(new DOMException("", "NotSupportedError"));
-}
-"""
-"""A browser of before 2025."""
 
 EXACT = """[Interface]
 PrivateKey = {private_key}

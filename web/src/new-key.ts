@@ -28,11 +28,10 @@ export function attachNewKey(form: HTMLFormElement): void {
     const gateway = chosen(gateways);
     // After a failure the same pair is tried again: should the first try have arrived, nothing is done twice.
     pair ??= await newKeyPair();
-    const { serverKey } = form.dataset;
     const answer = await post<Registered>(form.action, {
       ...fields(form),
       public_key: encode(pair.publicKey),
-      proof: serverKey ? await proof(pair, decode(serverKey)) : "",
+      proof: await proof(pair, decode(form.dataset["serverKey"] ?? "")),
     });
     result = new Result(place!, {
       name: answer.name,
