@@ -169,6 +169,25 @@ def test_p15_nothing_private_is_in_anything_that_was_written(
     assert_counts_only(metrics.body.decode())
 
 
+def test_p15_behind_a_proxy_nobodys_address_is_written(tmp_path: Path) -> None:
+    """Whatever a proxy, or somebody who poses as one, says of where a request comes from."""
+    said = ["198.51.100.77", "2001:db8:66:77::88", f"{HOME}, 203.0.113.99", "canary-of-a-proxy", "1" * 5000]
+    with server_in(tmp_path, "--behind-proxy") as server:
+        number = server.account()
+        for address in said:
+            headers = {"X-Forwarded-For": address, "Forwarded": f'for="{address}"', "X-Real-IP": address}
+            assert server.ask("GET", "/v1/devices", bearer=number, headers=headers).status == 200
+            statuses = {
+                server.ask("GET", "/v1/devices", bearer=f"{number}x", headers=headers).status
+                for _ in range(30)
+            }
+            assert statuses <= {401, 429}
+        assert server.stop() == 0
+
+    parts = {part for address in said for part in address.split(", ")}
+    assert not [part for part in parts if part[:60] in server.log.read_text()]
+
+
 def test_the_search_finds_what_is_there(tmp_path: Path) -> None:
     """Each kind of thing, in every spelling; else the story above would prove nothing."""
     key = PublicKey.from_text(honest_key())

@@ -114,6 +114,21 @@ def test_p15_of_an_exception_only_its_place_is_told() -> None:
     assert not [value for value in said if value in written.getvalue()]
 
 
+def test_p15_what_another_formatter_wrote_is_not_taken_over() -> None:
+    """A record keeps the traceback that was first made of it; ours is made anew."""
+    plain, written = logging.StreamHandler(io.StringIO()), io.StringIO()
+    log = logging.Logger("test")
+    log.addHandler(plain)
+    log.addHandler(writing_to(written))
+    try:
+        raise KeyError("amber otter")
+    except KeyError:
+        log.exception("failed")
+
+    assert "KeyError at test_redaction.py:" in written.getvalue()
+    assert "otter" not in written.getvalue()
+
+
 def test_p15_what_led_to_an_exception_is_told_by_its_place() -> None:
     """One line for each, so that a mistake can be found."""
 
