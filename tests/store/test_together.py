@@ -24,6 +24,8 @@ from exuvia.wg.keys import PublicKey
 
 TODAY = "2026-11-22"
 POOLS = Pools(IPv4Network("10.9.0.0/24"), random_pool6(entropy.bits))
+LARGE = Pools(IPv4Network("10.0.0.0/8"), POOLS.pool6)
+"""In which nobody draws what somebody has: whoever does is registered alone."""
 TINY = Pools(IPv4Network("10.9.8.0/29"), POOLS.pool6)
 ACCOUNTS = {  # number hash: state, last day, limit
     b"A" * 32: ("active", None, 2),
@@ -207,7 +209,7 @@ async def test_a_failure_among_many_is_undone_alone(
     monkeypatch.setattr(together, "_row", breaking)
     keys = [fresh_key() for _ in range(20)] + [broken]
     done = await asyncio.gather(
-        *(writer[0].run_with_others(register_all, wish(b"A" * 32, key)) for key in keys),
+        *(writer[0].run_with_others(register_all, wish(b"A" * 32, key, LARGE)) for key in keys),
         return_exceptions=True,
     )
 
