@@ -6,7 +6,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from control_plane import Plane, honest_key, plane
@@ -113,7 +113,8 @@ async def asked(plane: Plane) -> AsyncIterator[Asked]:
         max_size=4,
     )
 )
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@example([("POST", "/account/second-factor/passkey/options", b"", {"host": b""}, b"")])
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 async def test_p17_anything_is_answered(
     asked: Asked, requests: list[tuple[str, str, bytes, dict[str, bytes], bytes]]
 ) -> None:

@@ -342,6 +342,17 @@ def test_a_passkey_that_is_not_right_lets_nobody_in(person: Person, wrong: str) 
     assert thief.get("/account").path == LOGIN
 
 
+@pytest.mark.parametrize("host", ["", "127.0.0.1:8080", "[::1]:8080", "a b", "<b>", "é"])
+def test_a_website_without_a_name_has_no_passkeys(person: Person, host: str) -> None:
+    """Which browsers would refuse anyway: it is said what to do."""
+    given = {"csrf": person.csrf()}
+    for what in ("options", "verify"):
+        path = f"/account/second-factor/passkey/{what}"
+        # An empty Host is sent as a space, which the server strips.
+        answer = person.post(path, given, Accept="application/json", Host=host or " ").answer
+        assert (answer.status, "by its name" in answer.json["detail"]) == (400, what == "options")
+
+
 def test_an_answer_without_a_question_is_refused(person: Person) -> None:
     """No challenge was given, or it was answered already."""
     person.set_up_passkey()

@@ -11,6 +11,7 @@ import msgspec
 
 from exuvia.errors import InvalidRequest
 from exuvia.portal.asking import Request
+from exuvia.portal.site import HOST_NAME
 
 if TYPE_CHECKING:
     from webauthn.helpers.structs import PublicKeyCredentialDescriptor
@@ -147,5 +148,8 @@ def _descriptors(known: list[Passkey]) -> "list[PublicKeyCredentialDescriptor]":
 
 
 def _host_name(request: Request) -> str:
-    """Return the host that passkeys belong to."""
-    return request.state.site.host_name(request.headers)
+    """Return the host that passkeys belong to; InvalidRequest unless it has a name, as browsers ask for."""
+    host = request.state.site.host_name(request.headers)
+    if not HOST_NAME.fullmatch(host) or host.rpartition(".")[2].isdigit():
+        raise InvalidRequest("passkeys belong to a website's name: open it by its name, not by its address")
+    return host

@@ -1,7 +1,5 @@
 """Second factors of whoever is logged in: which there are, adding one, removing one."""
 
-import re
-
 import msgspec
 import segno
 from markupsafe import Markup
@@ -12,11 +10,11 @@ from exuvia.portal import factors, passkeys
 from exuvia.portal.asking import Answer, Request, json, redirect
 from exuvia.portal.factors import ToldFactor
 from exuvia.portal.showing import show
+from exuvia.portal.site import HOST_NAME
 from exuvia.rules import totp
 from exuvia.store.factors import MOST_PASSKEYS
 from exuvia.system import clock
 
-_HOST = re.compile(r"[a-z0-9.-]{1,100}")
 _WRONG = "This is not the code that the app shows now: look whether the clock of that machine is right."
 
 
@@ -95,4 +93,4 @@ def _secret(request: Request) -> bytes:
 
 def place(host: str) -> str:
     """Return what the app calls it: where the website is, if that can be told, and nothing of the account."""
-    return host if _HOST.fullmatch(host) else "exuvia"
+    return host if HOST_NAME.fullmatch(host) else "exuvia"

@@ -35,6 +35,8 @@ _ALWAYS = (
 _YEAR = 365 * 24 * 3600
 
 Headers = Mapping[bytes, bytes]
+HOST_NAME = re.compile(r"[a-z0-9.-]{1,100}")
+"""What a host can be called, as far as we need it."""
 
 
 class ForeignForm(Refused):
