@@ -11,6 +11,21 @@ from relay import Relay
 from control_plane import Server, spellings
 from exuvia.wg.conf import Configuration
 
+COUNT_FILES = """
+const { createObjectURL, revokeObjectURL } = URL;
+window.__files = new Set();
+URL.createObjectURL = (file) => {
+  const url = createObjectURL.call(URL, file);
+  __files.add(url);
+  return url;
+};
+URL.revokeObjectURL = (url) => {
+  __files.delete(url);
+  revokeObjectURL.call(URL, url);
+};
+"""
+"""Notes which files the page keeps in memory."""
+
 EXACT = """[Interface]
 PrivateKey = {private_key}
 Address = {addresses}
@@ -110,6 +125,21 @@ def test_nothing_is_left_in_the_browser(visitor: Visitor, number: str) -> None:
     assert key.text() not in visitor.page.content()
     assert visitor.page.locator("pre.configuration").count() == 0
     assert storage(visitor) == [0, 0, [], [], 0, ""]
+
+
+def test_leaving_wipes_the_page(visitor: Visitor, number: str) -> None:
+    """A page that is left is emptied of its key and its file, also if the browser keeps the page as it is."""
+    visitor.page.add_init_script(COUNT_FILES)
+    visitor.is_logged_in(number)
+    key = visitor.add_device().private_key
+    visitor.page.get_by_label("Gateway").select_option("us1")
+    assert key is not None
+    assert visitor.page.evaluate("__files.size") == 1
+    visitor.page.evaluate("() => { dispatchEvent(new PageTransitionEvent('pagehide', { persisted: true })) }")
+
+    assert key.text() not in visitor.page.content()
+    assert visitor.page.locator("svg.qr").count() == 0
+    assert visitor.page.evaluate("__files.size") == 0
 
 
 def storage(visitor: Visitor) -> object:
