@@ -1,12 +1,13 @@
 """What holds for every page: for people who don't see or don't use a mouse, and for lines that are slow."""
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import tour
 from browsing import Visitor, visiting
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, Route
 from relay import Relay
 
 import web_tool
@@ -64,6 +65,23 @@ def test_nothing_moves_or_overflows(on_chromium: Visitor, number: str, server: S
         moved[name] = (on_chromium.seen("shifts"), on_chromium.page.evaluate(wide))
 
     assert {name: found for name, found in moved.items() if found != (0, 0)} == {}
+
+
+def test_a_script_that_comes_late_moves_nothing(on_chromium: Visitor, number: str) -> None:
+    """What appears by script has had its place before, also if the script takes its time."""
+    on_chromium.is_logged_in(number)
+    on_chromium.page.route("**/portal-*.js", late)
+    on_chromium.open("/account/second-factor")
+    on_chromium.page.get_by_role("button", name="Add a passkey").wait_for()
+    on_chromium.page.wait_for_timeout(100)
+
+    assert on_chromium.seen("shifts") == 0
+
+
+def late(route: Route) -> None:
+    """Let something come only after the page was seen without it."""
+    time.sleep(0.5)
+    route.continue_()
 
 
 def test_nothing_goes_wrong_in_firefox(
