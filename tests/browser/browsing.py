@@ -147,6 +147,11 @@ class Visitor:
         """Return what the watching script saw."""
         return self.page.evaluate(f"window.__seen.{what}")
 
+    def forgive(self) -> None:
+        """Forget what went wrong until now: it was meant to."""
+        self.seen("violations.length = 0")
+        self.complaints.clear()
+
     @property
     def heading(self) -> str:
         """The page's main heading."""
@@ -186,8 +191,10 @@ class Visitor:
         return self.page.locator(f"button:text-is({name!r}), a:text-is({name!r})").first
 
     def _files(self) -> set[Path]:
-        files = self.downloads.iterdir()
-        return {path for path in files if path.suffix != ".part" and path.stat().st_size}
+        # What is still being written has a name of its own, and goes when it is whole.
+        unfinished = (".part", ".crdownload")
+        files = [path for path in self.downloads.iterdir() if path.suffix not in unfinished]
+        return {path for path in files if path.stat().st_size}
 
     def _console(self, message: ConsoleMessage) -> None:
         # That the server refused something is no fault of the page.

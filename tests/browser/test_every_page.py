@@ -95,6 +95,15 @@ def test_nothing_goes_wrong_in_firefox(
     assert not any(violations.values())
 
 
+def test_no_text_becomes_a_page(visitor: Visitor) -> None:
+    """The browser itself refuses every script that would make elements of text."""
+    visitor.open("/login")
+    makes = "() => { try { document.body.innerHTML = '<b>made</b>' } catch (error) { return error.name } }"
+
+    assert visitor.page.evaluate(makes) == "TypeError"
+    visitor.forgive()
+
+
 def test_the_first_page_is_small(browser: Browser, url: str, downloads: Path, relay: Relay) -> None:
     """Whoever comes for the first time gets at most 30 KiB in all, headers included."""
     with visiting(browser, url, downloads) as visitor:
