@@ -14,11 +14,14 @@ from database_files import Remains
 from exuvia.api.upkeep import Upkeep
 from exuvia.store import accounts, factors, outbox, store
 from exuvia.store.factors import Factor
+from exuvia.store.wiping import unused
 from set_clocks import Time, times
+from sqlite_pages import PAGE
 
 __all__ = ["times"]
 
 NAME = "zyzzyva quokka"
+RUBBISH = b"a row that was moved"
 
 
 async def a_quarter_of_an_hour(plane: Plane, times: Time) -> None:
@@ -88,6 +91,7 @@ async def test_p14_nothing_is_left_in_a_database_that_is_cleared_in_steps(
     connection = sqlite3.connect(path)
     connection.executescript(FILL)
     connection.close()
+    plant(path)
     async with plane_at(path) as plane:
         assert path.stat().st_size > store.SMALL
         numbers = [await plane.account(devices=100) for _ in range(4)]
@@ -119,6 +123,18 @@ async def test_p14_nothing_is_left_in_a_database_that_is_cleared_in_steps(
     assert not [way for secret in secrets[::20] for way in spellings(secret) if way in after]
     assert NAME.encode() in before
     assert NAME.encode() not in after
+    assert before.count(RUBBISH) >= 50
+    assert after.count(RUBBISH) == 0
+
+
+def plant(path: Path) -> None:
+    """Leave something in unused parts of pages, as SQLite does when rows move."""
+    data = bytearray(path.read_bytes())
+    for at in range(0, len(data), 100 * PAGE):
+        begin, end = unused(data, at, PAGE, 100 if at == 0 else 0)
+        if end - begin > len(RUBBISH):
+            data[begin : begin + len(RUBBISH)] = RUBBISH
+    path.write_bytes(data)
 
 
 def files_of(folder: Path) -> bytes:

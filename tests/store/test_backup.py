@@ -208,10 +208,17 @@ def test_another_key_does_not_open_it(content: bytes) -> None:
 
 def test_nobody_else_can_make_one(content: bytes) -> None:
     """Who knows the public key, but not the second secret, makes nothing that is accepted."""
-    other = Recipient(KEY.recipient().key, os.urandom(32))
-    forged = bytearray(b"".join(envelope.sealed(other, TERM, [b"something"], entropy.bits)))
-    forged[16:24] = KEY.recipient().name()
 
+    class Forger(Recipient):
+        def name(self) -> bytes:
+            return KEY.recipient().name()
+
+    ours, others = (Forger(KEY.recipient().key, shared) for shared in (KEY.shared, os.urandom(32)))
+    honest, forged = (
+        b"".join(envelope.sealed(one, TERM, [b"something"], entropy.bits)) for one in (ours, others)
+    )
+
+    assert list(envelope.opened(KEY, io.BytesIO(honest))) == [b"something"]
     with pytest.raises(BackupRefused, match="not made by your control plane"):
         list(envelope.opened(KEY, io.BytesIO(forged)))
 
@@ -313,14 +320,19 @@ async def test_the_log_of_what_was_there_is_not_taken_for_ones_own(content: byte
     connection.close()
 
 
-def test_a_broken_database_is_replaced(content: bytes, tmp_path: Path) -> None:
-    """What can't be opened any more is no reason to fail: it is why one restores."""
-    path = tmp_path / "before/x.db"
+async def test_a_broken_database_is_replaced(content: bytes, tmp_path: Path) -> None:
+    """Beside what can't be opened lies a killed server's log: neither is a reason to fail, nor comes back."""
+    async with plane_at(tmp_path / "before/x.db") as plane:
+        await plane.account()
+        shutil.copytree(tmp_path / "before", tmp_path / "killed")
+    path = tmp_path / "killed/x.db"
     path.write_bytes(os.urandom(8192))
-    (tmp_path / "before/x.db.generation").unlink()
+    (tmp_path / "killed/x.db.generation").unlink()
+    assert (tmp_path / "killed/x.db-wal").stat().st_size > 0
 
     put_back(content, path, replace=True)
 
+    assert not (tmp_path / "killed/x.db-wal").exists()
     assert len(rows(path, "account")) == 2
 
 

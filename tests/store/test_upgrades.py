@@ -155,7 +155,7 @@ def test_a_database_of_a_newer_version_is_as_it_was(tmp_path: Path) -> None:
     to = ["--to", tmp_path / "to", "--recipient-file", recipient]
     for words in (["serve", "--listen", "127.0.0.1:0"], ["account", "list"], ["backup", *to]):
         command = [*COMMAND, *words, "--database", f"sqlite:///{path}"]
-        done = subprocess.run(command, capture_output=True, text=True)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30)
         assert (done.returncode, done.stdout, done.stderr) == (
             1,
             "",

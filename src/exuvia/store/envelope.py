@@ -1,8 +1,8 @@
 """
 A backup as it lies on a disk: sealed for whoever keeps the private key, who is somewhere else.
 
-A header, a fresh secret sealed with HPKE (X25519, RFC 9180), and chunks under that secret, numbered
-and the last one marked. Who may seal knows a second secret, without which nobody's file is accepted.
+A header, a fresh secret sealed with HPKE (X25519, RFC 9180), and chunks under that secret, numbered;
+an empty one is the end. Who may seal knows a second secret, without which nobody's file is accepted.
 """
 
 import base64
@@ -97,11 +97,11 @@ def sealed(recipient: Recipient, term: Term, parts: Iterable[bytes], bits: Bits)
     header = _HEADER.pack(_MAGIC, recipient.name(), *term)
     secret = _random(bits)
     yield header
-    yield _SUITE.encrypt(secret, X25519PublicKey.from_public_bytes(recipient.key), header)
+    yield _SUITE.encrypt(secret, X25519PublicKey.from_public_bytes(recipient.key))
     cipher, number = _cipher(secret, recipient.shared, header), 0
     for number, part in enumerate(parts, 1):
-        yield from _chunk(cipher.encrypt(_nonce(number - 1, last=False), part, None))
-    yield from _chunk(cipher.encrypt(_nonce(number, last=True), b"", None))
+        yield from _chunk(cipher.encrypt(_nonce(number - 1), part, None))
+    yield from _chunk(cipher.encrypt(_nonce(number), b"", None))
 
 
 def opened(key: BackupKey, file: BinaryIO) -> Iterator[bytes]:
@@ -112,7 +112,7 @@ def opened(key: BackupKey, file: BinaryIO) -> Iterator[bytes]:
         raise BackupRefused(
             "the backup was made for another key: give the one whose public half it was made with"
         )
-    cipher = _cipher(_secret(key, file.read(_SEALED_LENGTH), header), key.shared, header)
+    cipher = _cipher(_secret(key, file.read(_SEALED_LENGTH)), key.shared, header)
     number, last = 0, False
     while not last:
         part, last = _opened(cipher, number, _read_chunk(file))
@@ -144,11 +144,11 @@ def _unpacked(header: bytes) -> tuple[bytes, bytes, int, int]:
     return magic, name, made, until
 
 
-def _secret(key: BackupKey, found: bytes, header: bytes) -> bytes:
+def _secret(key: BackupKey, found: bytes) -> bytes:
     if len(found) < _SEALED_LENGTH:
         raise BackupRefused(_CUT)
     try:
-        return _SUITE.decrypt(found, X25519PrivateKey.from_private_bytes(key.key), header)
+        return _SUITE.decrypt(found, X25519PrivateKey.from_private_bytes(key.key))
     except (InvalidTag, ValueError):
         raise BackupRefused(_DAMAGED) from None
 
@@ -180,13 +180,13 @@ def _opened(cipher: ChaCha20Poly1305, number: int, encrypted: bytes) -> tuple[by
     """Return a part and whether it is the end; the end is empty, and as long as its tag."""
     last = len(encrypted) == _TAG_LENGTH
     try:
-        return cipher.decrypt(_nonce(number, last=last), encrypted, None), last
+        return cipher.decrypt(_nonce(number), encrypted, None), last
     except InvalidTag:
         raise BackupRefused(_DAMAGED) from None
 
 
-def _nonce(number: int, *, last: bool) -> bytes:
-    return (2 * number + last).to_bytes(12, "big")
+def _nonce(number: int) -> bytes:
+    return number.to_bytes(12, "big")
 
 
 def _check(content: bytes) -> bytes:
