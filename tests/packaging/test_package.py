@@ -187,7 +187,9 @@ def test_a_service_calls_a_command_that_there_is(package: Package, unit: str) ->
     assert done.exit_code == 0, done.output
 
 
-@pytest.mark.parametrize("unit", ["exuvia-client.service", "exuvia-gateway@.service"])
+@pytest.mark.parametrize(
+    "unit", ["exuvia-client.service", "exuvia-gateway@.service", "exuvia-renew@.service"]
+)
 def test_what_a_service_calls_is_not_stopped_under_it(package: Package, unit: str) -> None:
     """
     SIGTERM goes to the daemon alone.
