@@ -82,11 +82,14 @@ class Answers:
 
     def _forget(self, now: float) -> None:
         """Forget what is over a day old, and the oldest while they are too many."""
-        for name, answer in list(self._kept.items()):
-            if answer.until > now and len(self._kept) < MOST_ANSWERS_KEPT:
-                return
+        over: list[bytes] = []
+        for name, answer in self._kept.items():
+            if answer.until > now and len(self._kept) - len(over) < MOST_ANSWERS_KEPT:
+                break
             if answer.done.done():
-                del self._kept[name]
+                over.append(name)
+        for name in over:
+            del self._kept[name]
 
 
 class _Failed(Exception):
