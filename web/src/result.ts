@@ -37,7 +37,7 @@ export class Result {
             copyButton(text)),
           element("p", { textContent: "Computer: import the file into the WireGuard app, or as root:" }),
           element("pre", { tabIndex: 0 }, `wg-quick up ./${name}`),
-          element("p", { className: "hint", hidden: !gateway.dns, textContent: "On Debian, wg-quick sets the DNS only with the package openresolv." }),
+          element("p", { className: "hint", hidden: !gateway.dns, textContent: "If wg-quick misses resolvconf: on Debian, install openresolv." }),
           textOf(text, wasOpen))),
       element("p", {}, element("a", { href: "/", textContent: "I have it: back to the devices" })),
     );
