@@ -96,6 +96,7 @@ def wrongs(private: bytes, key: str, theirs: bytes) -> dict[str, str]:
         "another key's": proven(os.urandom(32), theirs),
         "for another server": proven(private, PrivateKey(os.urandom(32)).public_key()),
         TAMPERED: base64.b64encode(flipped).decode(),
+        "for a key that is none of the server's": base64.b64encode(bytes([9] * 32) + raw[32:]).decode(),
         "of a shared secret of zeros": base64.b64encode(bytes(32) + nothing).decode(),
         "zeros": base64.b64encode(theirs + bytes(32)).decode(),
         "its own public key as the server's": proven(private, base64.b64decode(key)),

@@ -10,10 +10,11 @@ from typing import Any
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from exuvia.api import problems
+from exuvia.api.crowd import Crowd
 from exuvia.api.failures import Failures, Who
 from exuvia.api.problems import Kind
 from exuvia.rules.failing import forwarded
-from exuvia.rules.limits import LONGEST_HEADERS, SLOWEST_REQUEST
+from exuvia.rules.limits import LONGEST_BODY, LONGEST_HEADERS, MOST_AT_ONCE, SLOWEST_READER, SLOWEST_REQUEST
 
 _MALFORMED = Kind(400, "malformed", "This is not HTTP that can be understood")
 _HEAD_TOO_LARGE = Kind(431, "head-too-large", "The request's head is too large")
@@ -29,20 +30,29 @@ class _HeadTooLarge(Exception):
     """Raised into the parser, which stops at it."""
 
 
+class _TooManyAtOnce(Exception):
+    """The same, for what is sent without ever waiting for an answer."""
+
+
 class Protocol(HttpToolsProtocol):
     """One connection."""
 
     _head = 0
+    _body = 0
     _began = False
     """Whether the first byte of a request has come, and not yet its last."""
     _deadline: asyncio.TimerHandle | None = None
+    _unread: asyncio.TimerHandle | None = None
     _refusal: Kind = _MALFORMED
     _who: Who = None
     """What failures of this client are counted by. Nothing behind this class sees its address."""
 
-    def __init__(self, *given: Any, failures: Failures | None = None, behind_proxy: bool = False) -> None:
+    def __init__(
+        self, *given: Any, crowd: Crowd, failures: Failures | None = None, behind_proxy: bool = False
+    ) -> None:
         """`failures`: None where nobody is limited."""
         super().__init__(*given)
+        self._crowd = crowd
         self._failures = failures
         self._behind_proxy = behind_proxy
 
@@ -53,11 +63,34 @@ class Protocol(HttpToolsProtocol):
             self._who = self._failures.who(self.client[0])
         self.client = None  # nobody has to know
         self._watch()
+        self._crowd.came(self, now=self.loop.time())
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop the clock."""
+        self._crowd.left(self)
         self._unwatch()
+        self._forget_unread()
         super().connection_lost(exc)
+
+    def cut(self) -> None:
+        """End at once."""
+        self.transport.abort()
+
+    def pause_writing(self) -> None:
+        """Start the clock also for a client that does not read its answer."""
+        super().pause_writing()
+        self._unread = self.loop.call_later(SLOWEST_READER, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """Stop it."""
+        super().resume_writing()
+        self._forget_unread()
+
+    def on_response_complete(self) -> None:
+        """Wait for the next request, unless it has come already."""
+        super().on_response_complete()
+        if self.cycle is None or self.cycle.response_complete:
+            self._crowd.waits(self, now=self.loop.time())
 
     def data_received(self, data: bytes) -> None:
         """Read on, and see to it that a request that has begun also ends."""
@@ -69,8 +102,10 @@ class Protocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         """Begin to count."""
+        if len(self.pipeline) >= MOST_AT_ONCE:
+            raise _TooManyAtOnce
         super().on_message_begin()
-        self._head = 0
+        self._head = self._body = 0
         self._began = True
         self.scope["abort"] = self.transport.abort  # type: ignore[typeddict-unknown-key]
         self.scope["exuvia.client"] = self._who  # type: ignore[typeddict-unknown-key]
@@ -90,14 +125,27 @@ class Protocol(HttpToolsProtocol):
             who = self._failures.who(forwarded(value.decode("latin-1")))
             self.scope["exuvia.client"] = who  # type: ignore[typeddict-unknown-key]
 
+    def on_body(self, body: bytes) -> None:
+        """Take a part of the body; the rest of one that was refused is not waited for without end."""
+        self._body += len(body)
+        if self._body > LONGEST_BODY and self.cycle.response_complete:
+            self.transport.close()
+        super().on_body(body)
+
     def on_message_complete(self) -> None:
         """Note that a request has arrived whole."""
         self._began = False
         super().on_message_complete()
+        if not self.cycle.response_complete:
+            self._crowd.is_served(self)
 
     def send_400_response(self, msg: str) -> None:
         """Explain and close, unless what is malformed comes after an answer that is under way."""
-        if self._is_answered() or (self.cycle is not None and not self.cycle.response_complete):
+        if self._began and not self.pipeline and self._is_not_answered_yet():
+            self.cycle.disconnected = True  # whoever answers it has nobody to tell any more
+            self.cycle.message_event.set()
+            self._refuse(self._refusal)
+        elif self._is_answered() or (self.cycle is not None and not self.cycle.response_complete):
             self.transport.close()
         else:
             self._refuse(self._refusal)
@@ -116,6 +164,11 @@ class Protocol(HttpToolsProtocol):
             self._deadline.cancel()
             self._deadline = None
 
+    def _forget_unread(self) -> None:
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None
+
     def _give_up(self) -> None:
         self._deadline = None
         if self._began and not self._is_answered():
@@ -126,6 +179,15 @@ class Protocol(HttpToolsProtocol):
     def _is_answered(self) -> bool:
         """Return whether an answer to the request that is coming in has begun."""
         return self.cycle is not None and self.cycle.scope is self.scope and self.cycle.response_started
+
+    def _is_not_answered_yet(self) -> bool:
+        """Return whether the request that is coming in is being worked at."""
+        return (
+            self.cycle is not None
+            and self.cycle.scope is self.scope
+            and not self.cycle.response_started
+            and not self.cycle.disconnected
+        )
 
     def _refuse(self, kind: Kind) -> None:
         if not self.transport.is_closing():

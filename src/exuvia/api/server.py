@@ -20,6 +20,7 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from exuvia.api.control import Control
+from exuvia.api.crowd import Crowd
 from exuvia.api.failures import Failures
 from exuvia.api.protocol import Protocol
 from exuvia.api.routes import Application
@@ -27,6 +28,7 @@ from exuvia.api.running import ControlPlane, opened
 from exuvia.api.upkeep import Upkeep
 from exuvia.api.webhooks import Billing, Webhooks
 from exuvia.errors import InvalidConfiguration
+from exuvia.rules.limits import MOST_CONNECTIONS, MOST_WAITING
 from exuvia.rules.overlap import RETIRE_EVERY
 from exuvia.rules.possession import UNPROVEN, Unproven
 from exuvia.store import files, outbox
@@ -39,7 +41,10 @@ KEEP_ALIVE = 75
 """Seconds that an idle connection is kept."""
 _FAREWELL = 3.0
 """Seconds that answers under way may still take when the server stops."""
-_BACKLOG = 1024
+_BACKLOG = 4096
+_OWN_FILES = 200
+"""Descriptors that are left for other things than connections: files of the database, its readers."""
+_SLOWEST_HANDSHAKE = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,14 +171,23 @@ async def listening(
     )
     config.load()
     loop, state = asyncio.get_running_loop(), ServerState()
+    descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    most = min(MOST_CONNECTIONS, max(descriptors - _OWN_FILES, descriptors // 2))
+    crowd = Crowd(most=most, most_waiting=min(MOST_WAITING, most))
 
     def protocol() -> Protocol:
-        return Protocol(config, state, {}, loop, failures=failures, behind_proxy=behind_proxy)
+        return Protocol(config, state, {}, loop, crowd=crowd, failures=failures, behind_proxy=behind_proxy)
 
     if sock.family == socket.AF_UNIX:
         listener = await loop.create_unix_server(protocol, sock=sock, backlog=_BACKLOG)
     else:
-        listener = await loop.create_server(protocol, sock=sock, ssl=context, backlog=_BACKLOG)
+        listener = await loop.create_server(
+            protocol,
+            sock=sock,
+            ssl=context,
+            backlog=_BACKLOG,
+            ssl_handshake_timeout=_SLOWEST_HANDSHAKE if context else None,
+        )
     dating = asyncio.ensure_future(_tell_the_date(state))
     try:
         yield

@@ -6,6 +6,16 @@ LONGEST_HEADERS = 16 * 1024
 """Bytes of a request's target and headers together."""
 SLOWEST_REQUEST = 10.0
 """Seconds from a request's first byte to its last."""
+SLOWEST_READER = 30.0
+"""Seconds that a client may leave unread what it was answered."""
+MOST_AT_ONCE = 16
+"""Requests that may wait on one connection for the answers to those before them."""
+MOST_CONNECTIONS = 50_000
+"""Connections at a time, if the operating system lets us have as many."""
+GRACE = 1.0
+"""Seconds for which each of them may wait, however many there are."""
+MOST_WAITING = 4_000
+"""Connections on which no request has come whole, or none since the last answer."""
 LONGEST_WAIT = 30.0
 """Seconds that a client may have the server wait for gateways."""
 MOST_DEVICES = 1000
