@@ -23,6 +23,7 @@ _TELL_ADDRESSES = frozenset(
     {_FORWARDED, b"forwarded", b"x-real-ip", b"x-client-ip", b"true-client-ip", b"cf-connecting-ip"}
 )
 """Headers by which proxies pass on whose request it is."""
+_SPREAD = 256
 _TOO_SLOW = Kind(408, "too-slow", "The request took too long to arrive")
 
 
@@ -157,7 +158,9 @@ class Protocol(HttpToolsProtocol):
             raise _HeadTooLarge
 
     def _watch(self) -> None:
-        self._deadline = self.loop.call_later(SLOWEST_REQUEST, self._give_up)
+        # Thousands that came at once must not end at once: others would wait meanwhile.
+        earlier = len(self._crowd) % _SPREAD / _SPREAD * SLOWEST_REQUEST / 5
+        self._deadline = self.loop.call_later(SLOWEST_REQUEST - earlier, self._give_up)
 
     def _unwatch(self) -> None:
         if self._deadline is not None:
