@@ -77,7 +77,9 @@ def site(folder: Path, asked: argparse.Namespace) -> Iterator[tuple[str, str]]:
     """Run a control plane with gateways; yield its URL and an account that may register."""
     database = ("--database", f"sqlite:///{folder}/control.db")
     serve = subprocess.Popen(
-        (*EXUVIA, "serve", "--listen", "127.0.0.1:0", *database), stdout=subprocess.PIPE, text=True
+        (*EXUVIA, "serve", "--listen", "127.0.0.1:0", "--unproven-keys", "allow", *database),
+        stdout=subprocess.PIPE,
+        text=True,
     )
     started = [serve]
     try:

@@ -78,6 +78,8 @@ def exuvia(database: Path, keys: int, options: argparse.Namespace) -> Result:
         "127.0.0.1:0",
         "--database",
         f"sqlite:///{database}",
+        "--unproven-keys",
+        "allow",
     ]
     with serving(command):
         pass  # makes the database

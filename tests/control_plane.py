@@ -160,14 +160,15 @@ def scope(method: str, target: str, bearer: str | None, headers: dict[str, str])
 
 @contextlib.asynccontextmanager
 async def plane_at(path: Path, **wanted: Any) -> AsyncIterator[Plane]:
-    """Open a control plane in this process."""
+    """Open a control plane in this process, which takes keys without a proof."""
     async with opened(path, Wanted(**wanted)) as inner:
+        inner.control.possession.is_required = False
         yield Plane(inner)
 
 
 @dataclass
 class Server:
-    """`exuvia serve` as a process of its own."""
+    """`exuvia serve` as a process of its own; it takes keys without a proof unless it is told not to."""
 
     folder: Path
     options: list[str] = field(default_factory=list)
@@ -200,7 +201,10 @@ class Server:
         """Start it, and wait until it is ready."""
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [*COMMAND, "serve", "--listen", "127.0.0.1:0", "--database", self.database, *self.options],
+                [
+                    *(*COMMAND, "serve", "--listen", "127.0.0.1:0", "--database", self.database),
+                    *("--unproven-keys", "allow", *self.options),
+                ],
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,

@@ -21,8 +21,11 @@ DRAINING = 20 * 60.0
 """Seconds after a confirmation until the old key is retired; clients drain for 10 minutes at most."""
 RETIRE_EVERY = 600.0
 """Seconds from one batch of retired keys to the next: each key hides among those of its batch."""
-KEY_REFUSED = "this public key can't be registered"
-"""What is said of a key that is malformed, retired, a gateway's, or somebody else's: always the same."""
+KEY_REFUSED = (
+    "this public key can't be registered: it is malformed or somebody has it, or what should prove that "
+    "you hold its private half is missing or wrong (GET /v1/possession)"
+)
+"""What is always said of a key that is malformed, retired, a gateway's, somebody else's, or not proven."""
 MOST_RETIRED = 60
 """Retired keys of one device that may wait for a batch: each keeps its addresses for a day."""
 

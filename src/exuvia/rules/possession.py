@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 from exuvia.wg.keys import KEY_LENGTH, PublicKey
 
 Unproven = Literal["allow", "refuse"]
-UNPROVEN: Unproven = "allow"
+UNPROVEN: Unproven = "refuse"
 """What is done with a key that comes without a proof, unless the operator says otherwise."""
 
 HOUR = 3600
