@@ -214,21 +214,23 @@ async def test_the_key_dies_also_if_nobody_asks(plane: Plane, time: Hours) -> No
 
 async def test_a_turn_that_nobody_takes_goes_to_the_next(time: Hours) -> None:
     """Whoever gives up just as its turn comes keeps nobody waiting."""
-    failures, go = Failures(entropy.bits, time=time), asyncio.Event()
+    failures = Failures(entropy.bits, time=time)
+    for _ in range(LIMIT - 1):
+        failures.note(HERE)
+    waiting: list[asyncio.Task[None]] = []
 
     async def attempt() -> None:
         async with failures.trying(HERE):
-            await go.wait()
+            await asyncio.sleep(0)
 
-    first = [asyncio.ensure_future(attempt()) for _ in range(LIMIT)]
-    await asyncio.sleep(0)
-    waiting = [asyncio.ensure_future(attempt()) for _ in range(2 * LIMIT)]
-    await asyncio.sleep(0)
-    for task in first:
-        task.add_done_callback(lambda _: [task.cancel() for task in waiting[:LIMIT]])
-    go.set()
+    async with failures.trying(HERE):
+        waiting += [asyncio.ensure_future(attempt()) for _ in range(2)]
+        await asyncio.sleep(0)
+    waiting[0].cancel()
     async with asyncio.timeout(20):
-        await asyncio.gather(*first, *waiting[LIMIT:])
+        await waiting[1]
+
+    assert failures._trying == {}
 
 
 def test_what_is_remembered_is_bounded_and_holds_no_address(
