@@ -8,7 +8,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -70,20 +70,29 @@ class FakeControlPlane:
         thread = threading.Thread(target=loop.run_forever)
         thread.start()
         patience = None if tls is None else 1.0
+        writers: list[asyncio.StreamWriter] = []
+
+        def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Coroutine[Any, Any, None]:
+            writers.append(writer)
+            return self._serve(reader, writer)
+
         starting = asyncio.start_server(
-            self._serve, sock=sock, ssl=tls, ssl_handshake_timeout=patience, ssl_shutdown_timeout=patience
+            serve, sock=sock, ssl=tls, ssl_handshake_timeout=patience, ssl_shutdown_timeout=patience
         )
         server = asyncio.run_coroutine_threadsafe(starting, loop).result()
         try:
             yield
         finally:
-            asyncio.run_coroutine_threadsafe(_close(server), loop).result()
+            asyncio.run_coroutine_threadsafe(_close(server, writers), loop).result()
             loop.call_soon_threadsafe(loop.stop)
             thread.join()
             loop.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
+        with (
+            contextlib.closing(writer),
+            contextlib.suppress(OSError, asyncio.IncompleteReadError, asyncio.CancelledError),
+        ):
             while True:
                 head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
                 method, target, _ = head[0].split(" ")
@@ -97,7 +106,6 @@ class FakeControlPlane:
                     break
                 writer.write(_encoded(status, content) if self.answer is None else self.answer)
                 await writer.drain()
-        writer.close()
 
     def _reply(self, method: str, path: str, bearer: str, body: bytes) -> tuple[int, Any]:
         if (method, path) in self.refuse:
@@ -205,13 +213,16 @@ def head_of(lines: list[str], name: str) -> str:
     return next((line.partition(": ")[2] for line in lines if line.lower().startswith(f"{name}: ")), "")
 
 
-async def _close(server: asyncio.Server) -> None:
+async def _close(server: asyncio.Server, writers: list[asyncio.StreamWriter]) -> None:
     server.close()
     current = asyncio.current_task()
     others = [task for task in asyncio.all_tasks() if task is not current]
     for task in others:
         task.cancel()
     await asyncio.gather(*others, return_exceptions=True)
+    # What was cancelled before it began has closed nothing.
+    for writer in writers:
+        writer.transport.abort()
     # wait_closed() of Python 3.11 does not wait for connections that are not set up yet.
     while getattr(server, "_active_count", 0):  # noqa: ASYNC110
         await asyncio.sleep(0.01)
