@@ -26,8 +26,8 @@ def need(programs: Mapping[str, str], *, why: str) -> None:
     if os.geteuid() != 0 or not shutil.which("apt-get"):
         raise Missing(f"needed {why}; as root, run: {' '.join(command)}")
     print(f"installing {' '.join(packages)} ({why})", file=sys.stderr, flush=True)
-    for package in packages:
-        need_package_lists(package)
+    # Lists as old as a machine's image know browsers that are a year behind.
+    _apt(["apt-get", "update"])
     _apt(command)
     still = sorted(what for what in programs if not is_there(what))
     if still:

@@ -25,6 +25,7 @@ ANY_ID = "a" * 25 + "q"
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; connect-src 'self'"
     "; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+    "; require-trusted-types-for 'script'; trusted-types 'none'"
 )
 
 

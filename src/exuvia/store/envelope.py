@@ -13,6 +13,7 @@ from hashlib import blake2b
 from struct import Struct
 from typing import BinaryIO, Self
 
+import cryptography.hazmat.backends.openssl.backend  # noqa: F401  imported later, by whom may not read it
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
