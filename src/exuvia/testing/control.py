@@ -83,10 +83,11 @@ class FakeControlPlane:
         try:
             yield
         finally:
-            asyncio.run_coroutine_threadsafe(_close(server, writers), loop).result()
-            loop.call_soon_threadsafe(loop.stop)
+            closing = asyncio.run_coroutine_threadsafe(_close(server, writers), loop)
+            closing.add_done_callback(lambda _: loop.call_soon_threadsafe(loop.stop))
             thread.join()
             loop.close()
+            closing.result()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with (
@@ -222,7 +223,8 @@ async def _close(server: asyncio.Server, writers: list[asyncio.StreamWriter]) ->
     await asyncio.gather(*others, return_exceptions=True)
     # What was cancelled before it began has closed nothing.
     for writer in writers:
-        writer.transport.abort()
+        if not writer.is_closing():
+            writer.transport.abort()
     # wait_closed() of Python 3.11 does not wait for connections that are not set up yet.
     while getattr(server, "_active_count", 0):  # noqa: ASYNC110
         await asyncio.sleep(0.01)

@@ -101,10 +101,11 @@ class FakeFeed:
         try:
             yield
         finally:
-            asyncio.run_coroutine_threadsafe(_close(server), loop).result()
-            loop.call_soon_threadsafe(loop.stop)
+            closing = asyncio.run_coroutine_threadsafe(_close(server), loop)
+            closing.add_done_callback(lambda _: loop.call_soon_threadsafe(loop.stop))
             thread.join()
             loop.close()
+            closing.result()
             self._loop = None
             self._streams.clear()
 
