@@ -172,6 +172,8 @@ class Server:
 
     folder: Path
     options: list[str] = field(default_factory=list)
+    takes_unproven_keys: bool = True
+    """Most tests need keys, not proofs; False: as it is by default."""
     url: str = ""
     trusted: ssl.SSLContext | None = None
     """Whom to believe that it is the server, if it speaks TLS."""
@@ -203,7 +205,8 @@ class Server:
             self.process = subprocess.Popen(
                 [
                     *(*COMMAND, "serve", "--listen", "127.0.0.1:0", "--database", self.database),
-                    *("--unproven-keys", "allow", *self.options),
+                    *(["--unproven-keys", "allow"] if self.takes_unproven_keys else []),
+                    *self.options,
                 ],
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -295,9 +298,9 @@ COMMAND = [sys.executable, "-m", "exuvia"]
 
 
 @contextlib.contextmanager
-def server_in(folder: Path, *options: str) -> Iterator[Server]:
+def server_in(folder: Path, *options: str, takes_unproven_keys: bool = True) -> Iterator[Server]:
     """Run a server for as long as the block lasts."""
-    server = Server(folder, list(options)).start()
+    server = Server(folder, list(options), takes_unproven_keys).start()
     try:
         yield server
     finally:

@@ -132,10 +132,11 @@ async def test_p14_an_erasure_clears_what_rows_left_when_they_moved(
             await care.look_after(now=times.passes(timedelta(minutes=1)))
         data = os.pread(opened.wiper._descriptor, 1 << 30, 0)
 
-        # SQLite itself leaves offsets of cells, two bytes each, when it writes a file anew; more of them
-        # where the schema stands, which is of nobody.
+        # SQLite itself leaves offsets of cells, two bytes each, when it writes a file anew: fewer bytes than
+        # anything of a row has. There are more where the schema stands, which is of nobody.
         found = {at: stray for at, stray in strays(data).items() if b"CREATE " not in data[at : at + PAGE]}
-        assert all(len(stray) <= 4 for stray in found.values()) if small else found == {}
+        harmless = 8 if small else 0
+        assert {at: stray for at, stray in found.items() if len(stray) > harmless} == {}
         assert cleared == 1
         await plane.act(number, "cancel")
         await care.look_after(now=times.passes(timedelta(minutes=1)))

@@ -256,11 +256,16 @@ async def test_a_hundred_proofs_at_once_make_as_many_devices_as_there_is_room_fo
 
 
 def test_the_operator_decides_whether_a_proof_is_needed(tmp_path: Any) -> None:
-    """`--unproven-keys refuse` refuses, `allow` allows."""
-    for choice, status in (("refuse", 422), ("allow", 201)):
-        folder = tmp_path / choice
+    """A key without a proof is refused, unless the operator says `--unproven-keys allow`."""
+    choices: tuple[tuple[list[str], int], ...] = (
+        ([], 422),
+        (["--unproven-keys", "refuse"], 422),
+        (["--unproven-keys", "allow"], 201),
+    )
+    for options, status in choices:
+        folder = tmp_path / "-".join(["as", *options])
         folder.mkdir()
-        with server_in(folder, "--unproven-keys", choice) as server:
+        with server_in(folder, *options, takes_unproven_keys=False) as server:
             assert _tried(server) == status
 
 

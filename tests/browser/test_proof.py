@@ -13,7 +13,7 @@ from control_plane import Server, server_in
 @pytest.fixture(scope="module")
 def strict(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A control plane that accepts no key without a proof."""
-    with server_in(tmp_path_factory.mktemp("strict"), "--unproven-keys", "refuse") as running:
+    with server_in(tmp_path_factory.mktemp("strict"), takes_unproven_keys=False) as running:
         offer(running, "se1")
         yield running
 

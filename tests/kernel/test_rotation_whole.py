@@ -49,7 +49,6 @@ class Place:
         serve = self.world.start_exuvia(
             *("control", "serve", "--listen", f"{CONTROL}:443", "--database", self._database),
             *("--tls-cert", self.file("cert.pem"), "--tls-key", self.file("key.pem"), "--retire-every", "3"),
-            *("--unproven-keys", "refuse"),
         )
         serve.wait_until_it_says("ready")
         return serve

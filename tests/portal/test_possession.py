@@ -14,7 +14,7 @@ from portal_visitor import Shown, Visitor
 @pytest.fixture(scope="module")
 def strict(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A control plane that takes no key without a proof."""
-    with server_in(tmp_path_factory.mktemp("strict"), "--unproven-keys", "refuse") as running:
+    with server_in(tmp_path_factory.mktemp("strict"), takes_unproven_keys=False) as running:
         yield running
 
 

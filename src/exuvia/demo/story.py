@@ -102,7 +102,7 @@ class Story:
         serve = self._world.start_exuvia(
             *("control", "serve", "--listen", f"{CONTROL_HOST}:8443", "--database", self._database),
             *("--tls-cert", self._file("cert.pem"), "--tls-key", self._file("key.pem")),
-            *("--retire-every", str(RETIRE_EVERY), "--unproven-keys", "refuse"),
+            *("--retire-every", str(RETIRE_EVERY)),
         )
         serve.wait_until_it_says("ready")
         created = self._world.exuvia("control", "account", "create", "--database", self._database)

@@ -13,9 +13,8 @@ from typing import Literal, NamedTuple
 from exuvia.wg.keys import KEY_LENGTH, PublicKey
 
 Unproven = Literal["allow", "refuse"]
-UNPROVEN: Unproven = "allow"
-"""What is done with a key that comes without a proof, unless the operator says otherwise: programs that
-know nothing of proofs go on working until they are refused by default, with the next version."""
+UNPROVEN: Unproven = "refuse"
+"""What is done with a key that comes without a proof, unless the operator says otherwise."""
 
 HOUR = 3600
 _PURPOSE = b"exuvia possession 1\0"
