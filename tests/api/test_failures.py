@@ -53,8 +53,8 @@ async def test_of_a_hundred_wrong_numbers_at_once_as_many_are_tried_as_may_fail(
     plane: Plane, time: Hours, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The others are refused before anybody looks whether there is such an account."""
-    looked, look = [], module.Failures._end
-    monkeypatch.setattr(module.Failures, "_end", lambda *given: looked.append(1) or look(*given))
+    looked, look = [], module.Failures.end
+    monkeypatch.setattr(module.Failures, "end", lambda *given: looked.append(1) or look(*given))
     found = await statuses(plane, 100, WRONG, client=HERE)
 
     assert found == {401: LIMIT, 429: 100 - LIMIT}

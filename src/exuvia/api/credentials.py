@@ -1,7 +1,7 @@
 """Whose call it is, as far as that can be told without asking the database."""
 
-import contextlib
 from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 
 from exuvia.api.routes import Call, Who
 from exuvia.errors import UnknownCredential
@@ -42,22 +42,23 @@ def authorise(call: Call, who: Who, *, trusted: bool) -> None:
         raise UnknownCredential(UNKNOWN)
 
 
-@contextlib.asynccontextmanager
-async def looked_up(call: Call, who: Who) -> AsyncIterator[None]:
+def looked_up(call: Call, who: Who) -> AbstractAsyncContextManager[None]:
     """Hold this around what asks the database who it is: a credential that nobody has is counted."""
-    failures, sort = call.control.failures, _counted_as(call, who)
+    sort = _counted_as(call, who)
     if sort is Credential.ACCOUNT:
-        async with failures.trying(call.client):
-            yield
-    elif sort is Credential.DEVICE:
-        try:
-            yield
-        except UnknownCredential:
-            failures.refuse_if_many(call.client, sort)
-            failures.note(call.client, sort)
-            raise
-    else:
+        return call.control.failures.trying(call.client)
+    return _device_looked_up(call) if sort is Credential.DEVICE else nullcontext()
+
+
+@asynccontextmanager
+async def _device_looked_up(call: Call) -> AsyncIterator[None]:
+    failures = call.control.failures
+    try:
         yield
+    except UnknownCredential:
+        failures.refuse_if_many(call.client, Credential.DEVICE)
+        failures.note(call.client, Credential.DEVICE)
+        raise
 
 
 def _counted_as(call: Call, who: Who) -> Credential | None:

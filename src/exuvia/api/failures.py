@@ -6,11 +6,11 @@ afterwards which address it was. Who may try again is decided in rules/failing.
 """
 
 import asyncio
-import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
+from types import TracebackType
 from typing import Any
 
 from exuvia.errors import TooManyFailures, UnknownCredential
@@ -77,24 +77,14 @@ class Failures:
         if len(self._full_at) > MOST_BUCKETS:
             del self._full_at[next(iter(self._full_at))]
 
-    @contextlib.asynccontextmanager
-    async def trying(self, who: Who, of: Credential = Credential.ACCOUNT) -> AsyncIterator[None]:
+    def trying(self, who: Who, of: Credential = Credential.ACCOUNT) -> "_Attempt":
         """
         Hold this around what looks a credential up; UnknownCredential from within counts.
 
         No more are looked up at the same time than may still fail: others wait for their turn. So a
         thousand that come at once are no way around the limit, and a thousand right ones all pass.
         """
-        if who is not None:
-            await self._begin((of, who))
-        try:
-            yield
-        except UnknownCredential:
-            self.note(who, of)
-            raise
-        finally:
-            if who is not None:
-                self._end((of, who))
+        return _Attempt(self, who, of)
 
     def forget_in_time(self) -> None:
         """Let the key die, and all that was counted, when its time is over."""
@@ -118,7 +108,8 @@ class Failures:
         full_at = self._full_at.get(place)
         return place[0].burst if full_at is None else left(full_at, place[0].burst, now=self._time())
 
-    async def _begin(self, place: _Place) -> None:
+    async def begin(self, place: _Place) -> None:
+        """Wait for one's turn; raises TooManyFailures if there will be none."""
         while True:
             self.refuse_if_many(place[1], place[0])
             trying = self._trying.setdefault(place, _Trying())
@@ -133,9 +124,14 @@ class Failures:
                 self._wake(place)  # it may have been this one's turn
                 raise
 
-    def _end(self, place: _Place) -> None:
-        self._trying[place].now -= 1
-        self._wake(place)
+    def end(self, place: _Place) -> None:
+        """Let the next one have its turn."""
+        trying = self._trying[place]
+        trying.now -= 1
+        if trying.now or trying.waiting:
+            self._wake(place)
+        else:
+            del self._trying[place]
 
     def _wake(self, place: _Place) -> None:
         """Give those that wait their turn as far as there is room; all of them if they are to be refused."""
@@ -150,6 +146,27 @@ class Failures:
         trying.waiting = waiting[room:]
         if not trying.now and not trying.waiting:
             del self._trying[place]
+
+
+class _Attempt:
+    """What Failures.trying returns. Each request passes here; a generator takes twice as long."""
+
+    __slots__ = ("_failures", "_of", "_who")
+
+    def __init__(self, failures: Failures, who: Who, of: Credential) -> None:
+        self._failures, self._who, self._of = failures, who, of
+
+    async def __aenter__(self) -> None:
+        if self._who is not None:
+            await self._failures.begin((self._of, self._who))
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if isinstance(error, UnknownCredential):
+            self._failures.note(self._who, self._of)
+        if self._who is not None:
+            self._failures.end((self._of, self._who))
 
 
 def client_of(scope: Mapping[str, Any]) -> Who:
