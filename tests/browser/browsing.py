@@ -15,6 +15,8 @@ from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, Playwrig
 from control_plane import Server, honest_key
 from exuvia.wg.conf import Configuration, read
 
+PHONE = {"width": 390, "height": 844}
+
 WATCH = """
 window.__seen = { violations: [], shifts: 0 };
 addEventListener("securitypolicyviolation", (event) =>
@@ -37,8 +39,21 @@ if (isSecureContext) {
 _REFUSED_LOAD = re.compile(r"Failed to load resource|the server responded with a status of")
 
 
-def launch(playwright: Playwright, kind: str, downloads: Path, *, scripts: bool = True) -> Browser:
-    """Start Debian's Chromium or Firefox; the latter can be told here only to run no scripts."""
+def launch(
+    playwright: Playwright,
+    kind: str,
+    downloads: Path,
+    *,
+    scripts: bool = True,
+    dark: bool = False,
+    marionette: int | None = None,
+) -> Browser:
+    """
+    Start Debian's Chromium or Firefox.
+
+    The latter can be told here only to run no scripts, or to be dark; and it listens on a port for what
+    second_factors.py asks of it.
+    """
     if kind == "chromium":
         # Browsers that run as root, as tests of namespaces have to, can't have their own sandbox.
         program, arguments = "/usr/bin/chromium", ["--no-sandbox", "--hide-scrollbars"]
@@ -47,7 +62,14 @@ def launch(playwright: Playwright, kind: str, downloads: Path, *, scripts: bool 
         executable_path="/usr/bin/firefox-esr",
         channel="moz-firefox",
         downloads_path=downloads,
-        firefox_user_prefs={"javascript.enabled": scripts},
+        args=[] if marionette is None else ["--marionette"],
+        firefox_user_prefs={
+            "javascript.enabled": scripts,
+            "layout.css.prefers-color-scheme.content-override": 0 if dark else 1,
+            "marionette.port": marionette or 0,
+            "security.webauth.webauthn_enable_softtoken": True,
+            "security.webauth.webauthn_enable_usbtoken": False,
+        },
     )
 
 

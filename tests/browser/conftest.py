@@ -1,12 +1,14 @@
 """What tests in browsers share: one server, one browser of each kind, and a visitor for each test."""
 
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from browsing import Visitor, launch, offer, visiting
+from browsing import PHONE, Visitor, launch, offer, visiting
 from playwright.sync_api import Browser, Playwright, sync_playwright
 from relay import Relay
+from second_factors import Marionette
 
 from control_plane import Server, server_in
 
@@ -42,11 +44,26 @@ def chromium(playwright: Playwright, downloads: Path) -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="session")
-def firefox(playwright: Playwright, downloads: Path) -> Iterator[Browser]:
+def marionette_port() -> int:
+    """The port on which Firefox is asked for security keys."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return int(free.getsockname()[1])
+
+
+@pytest.fixture(scope="session")
+def firefox(playwright: Playwright, downloads: Path, marionette_port: int) -> Iterator[Browser]:
     """Firefox."""
-    browser = launch(playwright, "firefox", downloads)
+    browser = launch(playwright, "firefox", downloads, marionette=marionette_port)
     yield browser
     browser.close()
+
+
+@pytest.fixture(scope="session")
+def marionette(firefox: Browser, marionette_port: int) -> Iterator[Marionette]:
+    """Who is asked for them."""
+    marionette = Marionette(marionette_port)
+    yield marionette
+    marionette.close()
 
 
 @pytest.fixture(params=["chromium", "firefox"])
@@ -78,6 +95,18 @@ def visitor(browser: Browser, url: str, downloads: Path) -> Iterator[Visitor]:
         yield visitor
         visitor.complaints += visitor.seen("violations")
     assert visitor.complaints == []
+
+
+@pytest.fixture
+def in_the_dark(browser: Browser, playwright: Playwright, url: str, downloads: Path) -> Iterator[Visitor]:
+    """Somebody with a phone that shows pages dark, if they can be shown so."""
+    is_chromium = browser.browser_type.name == "chromium"
+    dark = browser if is_chromium else launch(playwright, "firefox", downloads, dark=True)
+    options = {"color_scheme": "dark"} if is_chromium else {}
+    with visiting(dark, url, downloads, viewport=PHONE, **options) as visitor:
+        yield visitor
+    if not is_chromium:
+        dark.close()
 
 
 @pytest.fixture

@@ -1,7 +1,10 @@
 """An authenticator app, and a security key that is made of software."""
 
 import base64
+import json
+import socket
 import time
+from typing import Any, Protocol
 
 import zxingcpp
 from browsing import Visitor
@@ -30,8 +33,21 @@ def set_up_app(visitor: Visitor) -> str:
     return secret
 
 
-class SecurityKey:
-    """A security key in the visitor's Chromium."""
+class SecurityKey(Protocol):
+    """A security key that is plugged into the visitor's machine."""
+
+    def another(self) -> None:
+        """Let it be another one, which knows no website yet."""
+
+    def is_in_a_strangers_hand(self) -> None:
+        """Let whoever holds it from now on be somebody whom it doesn't know."""
+
+    def unplug(self) -> None:
+        """Take it away."""
+
+
+class KeyInChromium:
+    """One of Chromium's own making."""
 
     def __init__(self, visitor: Visitor) -> None:
         self._session: CDPSession = visitor.page.context.new_cdp_session(visitor.page)
@@ -40,13 +56,17 @@ class SecurityKey:
 
     def another(self) -> None:
         """Let it be another one, which knows no website yet."""
-        self._session.send("WebAuthn.removeVirtualAuthenticator", {"authenticatorId": self._id})
+        self.unplug()
         self._id = self._plugged_in()
 
     def is_in_a_strangers_hand(self) -> None:
         """Let whoever holds it from now on be somebody whom it doesn't know."""
         given = {"authenticatorId": self._id, "isUserVerified": False}
         self._session.send("WebAuthn.setUserVerified", given)
+
+    def unplug(self) -> None:
+        """Take it away."""
+        self._session.send("WebAuthn.removeVirtualAuthenticator", {"authenticatorId": self._id})
 
     def _plugged_in(self) -> str:
         options = {
@@ -58,3 +78,56 @@ class SecurityKey:
         }
         made = self._session.send("WebAuthn.addVirtualAuthenticator", {"options": options})
         return str(made["authenticatorId"])
+
+
+class Marionette:
+    """What Firefox can be asked by its own protocol: JSON behind its length. Firefox ends with this."""
+
+    def __init__(self, port: int) -> None:
+        self._socket = socket.create_connection(("127.0.0.1", port))
+        self._answers = self._socket.makefile("rb")
+        self._read()
+
+    def ask(self, command: str, **given: object) -> dict[str, object]:
+        """Ask, and return the answer."""
+        text = json.dumps([0, 1, command, given]).encode()
+        self._socket.sendall(b"%d:%s" % (len(text), text))
+        _, _, error, found = self._read()
+        assert error is None, error
+        return dict(found or {})
+
+    def close(self) -> None:
+        """Hang up."""
+        self._answers.close()
+        self._socket.close()
+
+    def _read(self) -> Any:
+        length = b"".join(iter(lambda: self._answers.read(1), b":"))
+        return json.loads(self._answers.read(int(length)))
+
+
+class KeyInFirefox:
+    """One of Firefox's own making."""
+
+    def __init__(self, marionette: Marionette) -> None:
+        self._marionette = marionette
+        self._id = self._plugged_in()
+
+    def another(self) -> None:
+        """Let it be another one, which knows no website yet."""
+        self.unplug()
+        self._id = self._plugged_in()
+
+    def is_in_a_strangers_hand(self) -> None:
+        """Let whoever holds it from now on be somebody whom it doesn't know."""
+        self._marionette.ask("WebAuthn:SetUserVerified", authenticatorId=self._id, isUserVerified=False)
+
+    def unplug(self) -> None:
+        """Take it away."""
+        self._marionette.ask("WebAuthn:RemoveVirtualAuthenticator", authenticatorId=self._id)
+
+    def _plugged_in(self) -> str:
+        wanted = {"protocol": "ctap2", "transport": "usb", "isUserConsenting": True}
+        person = {"hasUserVerification": True, "isUserVerified": True, "hasResidentKey": False}
+        made = self._marionette.ask("WebAuthn:AddVirtualAuthenticator", **wanted, **person)
+        return str(made["value"])

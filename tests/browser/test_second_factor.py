@@ -1,27 +1,21 @@
-"""Second factors in real browsers: an app's codes in both, passkeys where they can be made of software."""
+"""Second factors in real browsers: an app's codes, and passkeys in security keys made of software."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-from browsing import Visitor, visiting
-from playwright.sync_api import Browser
-from second_factors import SecurityKey, code, scanned, set_up_app
+from browsing import Visitor
+from second_factors import KeyInChromium, KeyInFirefox, SecurityKey, code, scanned, set_up_app
 
 
 @pytest.fixture
-def on_chromium(chromium: Browser, url: str, downloads: Path) -> Iterator[Visitor]:
-    """Somebody with Chromium."""
-    with visiting(chromium, url, downloads) as visitor:
-        yield visitor
-        visitor.complaints += visitor.seen("violations")
-    assert visitor.complaints == []
-
-
-@pytest.fixture
-def key(on_chromium: Visitor) -> SecurityKey:
-    """The same person's security key."""
-    return SecurityKey(on_chromium)
+def key(visitor: Visitor, request: pytest.FixtureRequest) -> Iterator[SecurityKey]:
+    """The visitor's security key."""
+    is_chromium = request.node.callspec.params["browser"] == "chromium"
+    key: SecurityKey = (
+        KeyInChromium(visitor) if is_chromium else KeyInFirefox(request.getfixturevalue("marionette"))
+    )
+    yield key
+    key.unplug()
 
 
 def test_codes_of_an_app(visitor: Visitor, number: str) -> None:
@@ -44,40 +38,40 @@ def test_codes_of_an_app(visitor: Visitor, number: str) -> None:
     assert (visitor.heading, visitor.path) == ("Devices", "/")
 
 
-def test_a_passkey(on_chromium: Visitor, number: str, key: SecurityKey) -> None:
+def test_a_passkey(visitor: Visitor, number: str, key: SecurityKey) -> None:
     """A passkey that was added is asked for at the next login, and opens it."""
-    add_passkey(on_chromium, number)
-    assert "passkey" in on_chromium.page.get_by_role("status").first.inner_text()
-    on_chromium.go("Log out")
-    on_chromium.log_in(number)
-    assert on_chromium.heading == "Second factor"
-    on_chromium.go("Use a passkey")
+    add_passkey(visitor, number)
+    assert "passkey" in visitor.page.get_by_role("status").first.inner_text()
+    visitor.go("Log out")
+    visitor.log_in(number)
+    assert visitor.heading == "Second factor"
+    visitor.go("Use a passkey")
 
-    assert (on_chromium.heading, on_chromium.path) == ("Devices", "/")
+    assert (visitor.heading, visitor.path) == ("Devices", "/")
 
 
-def test_a_passkey_is_added_once(on_chromium: Visitor, number: str, key: SecurityKey) -> None:
+def test_a_passkey_is_added_once(visitor: Visitor, number: str, key: SecurityKey) -> None:
     """Adding the same security key again is explained."""
-    add_passkey(on_chromium, number)
-    on_chromium.press("Add a passkey")
+    add_passkey(visitor, number)
+    visitor.press("Add a passkey")
 
-    assert "set up already" in explanation(on_chromium)
+    assert "set up already" in explanation(visitor)
 
 
-def test_somebody_elses_passkey(on_chromium: Visitor, number: str, key: SecurityKey) -> None:
+def test_somebody_elses_passkey(visitor: Visitor, number: str, key: SecurityKey) -> None:
     """Another security key, or the right one in a stranger's hand, opens nothing; the page says so."""
-    add_passkey(on_chromium, number)
-    on_chromium.go("Log out")
-    on_chromium.log_in(number)
+    add_passkey(visitor, number)
+    visitor.go("Log out")
+    visitor.log_in(number)
     key.is_in_a_strangers_hand()
-    on_chromium.press("Use a passkey")
-    assert "Try again" in explanation(on_chromium)
+    visitor.press("Use a passkey")
+    assert "Try again" in explanation(visitor)
     key.another()
-    on_chromium.press("Use a passkey")
-    assert "Try again" in explanation(on_chromium)
-    on_chromium.open("/")
+    visitor.press("Use a passkey")
+    assert "Try again" in explanation(visitor)
+    visitor.open("/")
 
-    assert on_chromium.heading == "Second factor"
+    assert visitor.heading == "Second factor"
 
 
 def add_passkey(visitor: Visitor, number: str) -> None:
