@@ -107,23 +107,26 @@ def test_the_closed_kill_switch_names_nobody() -> None:
 def test_marked_packets_skip_our_rules() -> None:
     """The rules lead everything but marked packets into the tunnel, in the order of their priorities."""
     place = routes.Place(1, "exuvia0b", ip_address("10.0.0.9"))
-    lines = [*routes.added(ip_address("10.0.0.1"), family=4), *routes.kept(place), routes.taken(place)]
+    control = [ip_address("192.168.7.9"), ip_address("192.168.7.9"), ip_address("fd00::9")]
+    added = routes.added(ip_address("10.0.0.1"), control, family=4)
+    lines = [*added, *routes.kept(place), routes.taken(place)]
     rules = sorted(line.removeprefix("rule add priority ") for line in lines if line.startswith("rule"))
 
     assert rules == [
-        f"5200 fwmark {MARK:#x}/{MASK:#x} goto 5206",
+        f"5200 fwmark {MARK:#x}/{MASK:#x} goto 5207",
         "5202 from 10.0.0.9 lookup 25978",
         "5203 to 10.0.0.1 lookup 25976",
-        "5204 lookup main suppress_prefixlength 0",
-        "5205 lookup 25976",
-        "5206 nop",
+        "5204 to 192.168.7.9 lookup 25976",
+        "5205 lookup main suppress_prefixlength 0",
+        "5206 lookup 25976",
+        "5207 nop",
     ]
     assert [line for line in lines if not line.startswith("rule")] == [
         "route replace 0.0.0.0/0 dev exuvia0b src 10.0.0.9 table 25978",
         "route replace 0.0.0.0/0 dev exuvia0b src 10.0.0.9 table 25976",
     ]
     present = [0, *routes.PRIORITIES, 32766]
-    assert routes.removed(present) == [f"rule del priority {n}" for n in range(5200, 5207)]
+    assert routes.removed(present) == [f"rule del priority {n}" for n in range(5200, 5208)]
     assert routes.removed(present, number=1) == ["rule del priority 5202"]
     assert "rule del priority 5202" not in routes.removed(present, but=(1,))
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from exuvia.testing.home import World
+from exuvia.testing.home import CONTROL, World
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +48,17 @@ def until(true: Callable[[], bool], seconds: float = 30) -> None:
 def registered(world: World) -> list[str]:
     """Return the keys that the control plane knows."""
     return [device.public_key for device in world.control.devices]
+
+
+def test_a_control_plane_in_the_local_network(world: World) -> None:
+    """It is reached through the tunnel although the main table knows a shorter way, which is closed."""
+    world.home.ip(f"route add {CONTROL} dev eth0")
+    world.up("--gateway", "gw1", "--drain", "0").wait_for("connected to gw1")
+    (before,) = registered(world)
+    done = world.client("rotate")
+
+    assert (done.returncode, done.stdout) == (0, "the key is changed\n")
+    assert registered(world) != [before]
 
 
 def test_rotate_while_it_is_up(world: World) -> None:

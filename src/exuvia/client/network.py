@@ -117,11 +117,13 @@ class Network:
         self._make(self._tunnel, gateway, key, grant, keepalive=keepalive)
         if before is not None and before != grant:
             links.run([f"address flush dev {self.interface}"])
+        # What may be reached in the local network is, and only there for sure.
+        control = () if self._lan else [endpoint.address for endpoint in self._control_within]
         for place in self._places(self._tunnel):
             family = place.address.version
             others = () if self._role == "none" else (self._other.number,)
             lines = [*routes.removed(_priorities(family), but=others), *_arrived(place)]
-            lines += [routes.taken(place), *routes.added(gateway.dns, family=family)]
+            lines += [routes.taken(place), *routes.added(gateway.dns, control, family=family)]
             links.run(lines, family=family)
         return self._look_up_names(gateway)
 

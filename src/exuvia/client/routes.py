@@ -6,8 +6,8 @@ a tunnel's address already stays in that tunnel: each has a table and a rule of 
 
 The main table keeps its default route, so nothing has to be put back: marked packets skip our
 rules, and what the main table knows better than by its default route stays local (and is
-then for the kill switch to judge). The resolver's address is the exception: a local network
-that uses the same addresses must not catch it.
+then for the kill switch to judge). The addresses of resolver and control plane are the exception: a
+local network that uses the same addresses, or has the control plane in it, must not catch them.
 """
 
 from collections.abc import Container, Iterable
@@ -17,7 +17,7 @@ from exuvia.client.gateways import Address
 from exuvia.client.killswitch import MARK, MASK
 
 TABLE = 25976
-_SKIP, _FIRST, _SECOND, _RESOLVER, _LOCAL, _TUNNEL, _END = PRIORITIES = range(5200, 5207)
+_SKIP, _FIRST, _SECOND, _RESOLVER, _CONTROL, _LOCAL, _TUNNEL, _END = PRIORITIES = range(5200, 5208)
 
 
 class Place(NamedTuple):
@@ -53,14 +53,20 @@ def taken(place: Place) -> str:
     return f"route replace {_default(place)} table {TABLE}"
 
 
-def added(dns: Address | None, *, family: int) -> list[str]:
-    """Return the lines that lead a family's traffic to the tunnel that new flows take."""
+def added(dns: Address | None, control: Iterable[Address] = (), *, family: int) -> list[str]:
+    """
+    Return the lines that lead a family's traffic to the tunnel that new flows take.
+
+    Also what is for the resolver `dns` and the control plane, wherever they are.
+    """
+    addresses = dict.fromkeys(address for address in control if address.version == family)
     return [
         f"rule add priority {_END} nop",
         f"rule add priority {_SKIP} fwmark {MARK:#x}/{MASK:#x} goto {_END}",
         f"rule add priority {_LOCAL} lookup main suppress_prefixlength 0",
         f"rule add priority {_TUNNEL} lookup {TABLE}",
         *_resolver(dns, family),
+        *(f"rule add priority {_CONTROL} to {address} lookup {TABLE}" for address in addresses),
     ]
 
 
