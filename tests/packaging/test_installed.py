@@ -92,6 +92,11 @@ def test_a_client_runs_in_its_sandbox(told: dict[str, list[str]]) -> None:
     assert told["client-stops"] == ["nameserver 192.0.2.1"]
 
 
+def test_the_clients_sandbox_lets_it_use_wireguard_go(told: dict[str, list[str]]) -> None:
+    """Where the kernel has no WireGuard, the service makes an interface all the same, which ends with it."""
+    assert told["wireguard-go"] == ["it comes up"]
+
+
 def test_an_upgrade_restarts_what_runs_and_loses_no_peer(told: dict[str, list[str]]) -> None:
     """Server and gateway are new processes; the interface has its peer, its key, and /etc is as it was."""
     lines = [line for line in told["upgrade"] if not line.startswith("Created symlink")]

@@ -2,6 +2,7 @@
 
 import gzip
 import re
+import shutil
 import subprocess
 import tomllib
 from importlib import import_module
@@ -62,6 +63,14 @@ def test_it_carries_what_is_needed_to_run_and_no_tool(package: Package) -> None:
     assert carried - {f"exuvia-{package.control['Version']}"} <= pinned
     assert not [name for name in carried if re.match(r"(pip|setuptools|hatchling|wheel)-", name)]
     assert {"click", "msgspec", "cryptography", "uvicorn"} <= {name.rpartition("-")[0] for name in carried}
+
+
+def test_a_machine_that_boots_for_the_first_time_starts_nothing(package: Package, tmp_path: Path) -> None:
+    """An image's first boot enables what presets say, and everything if none says otherwise."""
+    shutil.copytree(package.tree / "lib/systemd", tmp_path / "lib/systemd")
+    subprocess.run(["systemctl", "--root", tmp_path, "preset-all"], check=True, capture_output=True)
+
+    assert [path for path in (tmp_path / "etc").rglob("*") if path.is_symlink()] == []
 
 
 def test_each_command_has_a_manual_page(package: Package) -> None:

@@ -3,6 +3,7 @@
 import os
 import socket
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -10,6 +11,12 @@ from exuvia.errors import InterfaceUnavailable
 
 SOCKETS = Path("/var/run/wireguard")
 """Where every userspace WireGuard listens, whatever its network namespace."""
+_ENDS_WITH_US = """
+import ctypes, os, signal, sys
+ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
+os.execvp(sys.argv[1], sys.argv[1:])
+"""
+"""What setpriv(1) does too, which also calls capset(2): our unit forbids that."""
 _PATIENCE = 10.0
 _STEP = 0.01
 
@@ -38,7 +45,7 @@ def start(interface: str, *, lasting: bool = False) -> Process:
     deleted. InterfaceUnavailable if it is not installed, or does not come up.
     """
     # In the foreground: as a daemon it would keep our pipes open for ever. Its log names peers.
-    bound = () if lasting else ("setpriv", "--pdeathsig", "TERM")
+    bound = () if lasting else (sys.executable, "-I", "-S", "-c", _ENDS_WITH_US)
     command = (*bound, "wireguard-go", "-f", interface)
     environment = {**os.environ, "LOG_LEVEL": "silent"}
     try:
