@@ -1,12 +1,14 @@
 """
 From the command `exuvia client rotate` to the new key in use, with 20 gateways that must know it first.
 
-Everything is real: control plane with TLS, gateways, client, WireGuard; and all of it shares the
-kernel's one CPU. Measured is what a person waits for, from the start of the command's process until
+Everything is real: control plane with TLS, gateways, client, WireGuard; on tools/kernel all of it
+shares one CPU. Measured is what a person waits for, from the start of the command's process until
 new connections use the new key; beside it when the command has ended, the control plane told too,
 and what the running client takes from being asked.
 
     tools/kernel --mem 6G -- .venv/bin/python -m bench.rotate
+
+Without tools/kernel it runs on whatever kernel there is, by wireguard-go if that has no WireGuard.
 """
 
 import argparse
@@ -27,6 +29,7 @@ from exuvia.client.talk import Question, follow
 from exuvia.demo.certificate import write_certificate
 from exuvia.demo.world import World, small_internet
 from exuvia.system import clock
+from exuvia.testing.namespaces import unique
 
 CONTROL = "203.0.113.2"
 GATEWAYS, TIMES = 20, 50
@@ -58,7 +61,7 @@ class Place:
         )
         client = world.start_exuvia(
             *("home", "client", "--state", self._file("state")),
-            *("up", "--gateway", "gw0", "--drain", "0"),
+            *("up", "--gateway", "gw0", "--drain", "0", "--interface", f"c{unique()}"),
         )
         client.wait_until_it_says("connected")
 
@@ -84,8 +87,9 @@ class Place:
         self._world.write_secret(f"{name}.token", token)
         self._world.start_exuvia(
             *(name, "gateway", "run", "--control", f"https://{CONTROL}", "--ca-file", self._file("cert.pem")),
-            *("--token-file", self._file(f"{name}.token"), "--interface", "wg0", "--listen-port", "51820"),
-            *("--nat", "eth0"),
+            *("--token-file", self._file(f"{name}.token"), "--listen-port", "51820", "--nat", "eth0"),
+            # Every wireguard-go has its socket in the same folder.
+            *("--interface", f"g{unique()}"),
         ).wait_until_it_says("ready")
 
     def _operator(self, *arguments: str) -> str:

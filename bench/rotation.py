@@ -8,6 +8,8 @@ with the same commands, each at its best: every gateway knows the new key before
 old one for as long as it is wanted.
 
     tools/kernel --mem 4G -- .venv/bin/python -m bench.rotation
+
+With --go it runs on whatever kernel there is, on as many processors as there are, by wireguard-go.
 """
 
 import argparse
@@ -28,6 +30,8 @@ from exuvia.testing.traffic import Program
 
 CHANGES = 30
 CONNECTIONS = 30
+GAP = 0.02
+_FLOOR = "nothing changes, ten programs run"
 SETTLE = 0.3
 """Seconds between a change and the next."""
 Way = Callable[[World, Rotator, str, dict[str, str]], None]
@@ -75,26 +79,32 @@ def main() -> int:
     """Measure each way, print the tables, and return 1 if a goal is missed."""
     parser = argparse.ArgumentParser(description=__doc__.strip().partition("\n")[0])
     parser.add_argument("--changes", type=int, default=CHANGES)
-    changes = parser.parse_args().changes
+    parser.add_argument("--go", action="store_true", help="on wireguard-go and this kernel, without others")
+    asked = parser.parse_args()
+    changes = asked.changes
     ways = {
         "nothing changes": _nothing,
-        "nothing changes, ten programs run": _idle_programs,
+        _FLOOR: _idle_programs,
         "ours": _ours,
-        "IVPN's: key and address in place": _in_place,
-        "Mullvad's: interface made anew": _anew,
     }
+    if not asked.go:
+        ways |= {"IVPN's: key and address in place": _in_place, "Mullvad's: interface made anew": _anew}
     outcomes = {}
     for name, way in ways.items():
         with tempfile.TemporaryDirectory() as folder:
-            world = World(Path(folder))
+            world = World(Path(folder), go=asked.go)
             try:
                 outcomes[name] = _measure(world, way, changes)
             finally:
                 world.close()
     _print(outcomes, changes)
-    ours = outcomes["ours"]
-    met = ours.lost == ours.duplicated == ours.broken == ours.outside == 0
-    return int(not (met and ours.gap <= 0.02 and ours.stall <= 0.2))
+    ours, floor = outcomes["ours"], outcomes[_FLOOR]
+    met = ours.lost == ours.duplicated == ours.broken == ours.outside == 0 and ours.stall <= 0.2
+    if floor.gap <= GAP:
+        met &= ours.gap <= GAP
+    else:
+        print("\nA gap of 20 ms can't be told here: programs that do nothing make one as long.")
+    return int(not met)
 
 
 def _measure(world: World, way: Way, changes: int) -> Outcome:

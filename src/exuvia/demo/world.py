@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from exuvia.errors import NotPermitted, Unavailable
+from exuvia.system.aliases import GROUP
 
 ROUTER = "internet"
 
@@ -108,7 +109,10 @@ class World:
         for running in reversed(self._running):
             running.stop()
         for name in reversed(self._made):
-            subprocess.run(["ip", "netns", "delete", self._prefix + name], check=False, capture_output=True)
+            # A gateway's wireguard-go lasts until its interface is deleted; its namespace would last as long.
+            interfaces = ("-netns", self._prefix + name, "link", "delete", "group", str(GROUP))
+            for words in (interfaces, ("netns", "delete", self._prefix + name)):
+                subprocess.run(["ip", *words], check=False, capture_output=True)
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _inside(self, host: str, command: tuple[str, ...]) -> list[str]:

@@ -14,7 +14,8 @@ SOCKETS = Path("/var/run/wireguard")
 _ENDS_WITH_US = """
 import ctypes, os, signal, sys
 ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
-os.execvp(sys.argv[1], sys.argv[1:])
+if os.getppid() == int(sys.argv[1]):  # or we died before it could know
+    os.execvp(sys.argv[2], sys.argv[2:])
 """
 """What setpriv(1) does too, which also calls capset(2): our unit forbids that."""
 _PATIENCE = 10.0
@@ -45,7 +46,7 @@ def start(interface: str, *, lasting: bool = False) -> Process:
     deleted. InterfaceUnavailable if it is not installed, or does not come up.
     """
     # In the foreground: as a daemon it would keep our pipes open for ever. Its log names peers.
-    bound = () if lasting else (sys.executable, "-I", "-S", "-c", _ENDS_WITH_US)
+    bound = () if lasting else (sys.executable, "-I", "-S", "-c", _ENDS_WITH_US, str(os.getpid()))
     command = (*bound, "wireguard-go", "-f", interface)
     environment = {**os.environ, "LOG_LEVEL": "silent"}
     try:
