@@ -119,6 +119,8 @@ def _measure(world: World, way: Way, changes: int) -> Outcome:
     transfers = [Program(world.home, "transfer", WEB, 10) for _ in range(CONNECTIONS)]
     _change(world, rotator, way, changes, end_old=False)
     time.sleep(1)
+    for transfer in transfers:
+        transfer.tell_to_end()
     ended = [transfer.end() for transfer in transfers]
     server.kill()
     packets = world.wiretap.packets()

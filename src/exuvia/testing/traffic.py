@@ -256,9 +256,13 @@ class Program:
             self.kill()
             raise RuntimeError(f"{arguments} does not begin")
 
+    def tell_to_end(self) -> None:
+        """Let it end, which may take seconds, without waiting for it."""
+        self._process.terminate()
+
     def end(self) -> dict[str, Any]:
         """Let it end; return what it has counted."""
-        self._process.terminate()
+        self.tell_to_end()
         told, _ = self._process.communicate(timeout=30)
         found: dict[str, Any] = json.loads(told)
         return found
