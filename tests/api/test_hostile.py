@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import resource
 import socket
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -20,6 +21,9 @@ from exuvia.rules.limits import GRACE, MOST_AT_ONCE
 CANARY = b"c4n4ry"
 SLACK = 24 * 1024
 """KiB by which the server's memory may grow while it refuses what has gigabytes."""
+
+SLOW, MOST_OF_ONE = 5_000, 16
+"""Connections that say little, and KiB that each may cost the server."""
 
 
 @pytest.fixture(scope="module")
@@ -210,6 +214,29 @@ def test_p17_json_bombs_cost_nothing(running: Server, raw: bytes) -> None:
         assert running.ask("POST", "/v1/devices", bearer=number, raw=raw).status in (400, 422)
 
     assert memory(running) - before < SLACK
+
+
+def test_p17_five_thousand_slow_connections_keep_nobody_waiting(running: Server) -> None:
+    """While so many send their requests letter by letter others are answered; memory stays within bounds."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limits[1], limits[1]))
+    token = running.register(running.account()).token
+    before = memory(running)
+    try:
+        with contextlib.ExitStack() as slow:
+            connections = [slow.enter_context(dial(running)) for _ in range(SLOW)]
+            statuses = []
+            for letter in b"GET /healthz":
+                for connection in connections:
+                    with contextlib.suppress(ConnectionError):
+                        connection.send(bytes([letter]))
+                statuses.append(running.ask("GET", "/v1/device", bearer=token).status)
+            grown = memory(running) - before
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+    assert statuses == [200] * len(b"GET /healthz")
+    assert grown < SLOW * MOST_OF_ONE
 
 
 def test_p17_whoever_never_waits_for_an_answer_is_not_waited_for(running: Server) -> None:
