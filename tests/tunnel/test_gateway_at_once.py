@@ -70,6 +70,9 @@ class Place:
             gateway.stop()
         self.serving.terminate()
         self.serving.communicate(timeout=20)
+        # wireguard-go lasts until its interface is deleted, and so would the namespace.
+        for interface in self.interfaces:
+            self.namespace.ip(f"link delete {interface}")
         self.namespace.close()
 
 
