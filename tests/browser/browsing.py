@@ -73,6 +73,11 @@ def launch(
     )
 
 
+def is_chromium(browser: Browser) -> bool:
+    """Say which of the two it is."""
+    return browser.browser_type.name == "chromium"
+
+
 def offer(server: Server, name: str) -> None:
     """Let there be a gateway that a configuration can name."""
     hello = {"public_key": honest_key(), "lasting": True}
@@ -241,3 +246,12 @@ def visiting(browser: Browser, url: str, downloads: Path, **options: Any) -> Ite
         yield visitor
     finally:
         context.close()
+
+
+@contextmanager
+def untroubled(browser: Browser, url: str, downloads: Path, **options: Any) -> Iterator[Visitor]:
+    """Let somebody visit in whose browser nothing may go wrong."""
+    with visiting(browser, url, downloads, **options) as visitor:
+        yield visitor
+        visitor.complaints += visitor.seen("violations")
+    assert visitor.complaints == []

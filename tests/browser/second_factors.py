@@ -4,7 +4,8 @@ import base64
 import json
 import socket
 import time
-from typing import Any, Protocol
+from abc import ABC, abstractmethod
+from typing import Any
 
 import zxingcpp
 from browsing import Visitor
@@ -33,31 +34,37 @@ def set_up_app(visitor: Visitor) -> str:
     return secret
 
 
-class SecurityKey(Protocol):
+class SecurityKey(ABC):
     """A security key that is plugged into the visitor's machine."""
 
-    def another(self) -> None:
-        """Let it be another one, which knows no website yet."""
-
-    def is_in_a_strangers_hand(self) -> None:
-        """Let whoever holds it from now on be somebody whom it doesn't know."""
-
-    def unplug(self) -> None:
-        """Take it away."""
-
-
-class KeyInChromium:
-    """One of Chromium's own making."""
-
-    def __init__(self, visitor: Visitor) -> None:
-        self._session: CDPSession = visitor.page.context.new_cdp_session(visitor.page)
-        self._session.send("WebAuthn.enable")
+    def __init__(self) -> None:
         self._id = self._plugged_in()
 
     def another(self) -> None:
         """Let it be another one, which knows no website yet."""
         self.unplug()
         self._id = self._plugged_in()
+
+    @abstractmethod
+    def is_in_a_strangers_hand(self) -> None:
+        """Let whoever holds it from now on be somebody whom it doesn't know."""
+
+    @abstractmethod
+    def unplug(self) -> None:
+        """Take it away."""
+
+    @abstractmethod
+    def _plugged_in(self) -> str:
+        """Make one, and return what the browser calls it."""
+
+
+class KeyInChromium(SecurityKey):
+    """One of Chromium's own making."""
+
+    def __init__(self, visitor: Visitor) -> None:
+        self._session: CDPSession = visitor.page.context.new_cdp_session(visitor.page)
+        self._session.send("WebAuthn.enable")
+        super().__init__()
 
     def is_in_a_strangers_hand(self) -> None:
         """Let whoever holds it from now on be somebody whom it doesn't know."""
@@ -106,17 +113,12 @@ class Marionette:
         return json.loads(self._answers.read(int(length)))
 
 
-class KeyInFirefox:
+class KeyInFirefox(SecurityKey):
     """One of Firefox's own making."""
 
     def __init__(self, marionette: Marionette) -> None:
         self._marionette = marionette
-        self._id = self._plugged_in()
-
-    def another(self) -> None:
-        """Let it be another one, which knows no website yet."""
-        self.unplug()
-        self._id = self._plugged_in()
+        super().__init__()
 
     def is_in_a_strangers_hand(self) -> None:
         """Let whoever holds it from now on be somebody whom it doesn't know."""

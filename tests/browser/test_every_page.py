@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import tour
-from browsing import PHONE, Visitor, visiting
+from browsing import PHONE, Visitor, untroubled, visiting
 from playwright.sync_api import Browser, Route
 from relay import Relay
 
@@ -33,10 +33,8 @@ def axe() -> str:
 @pytest.fixture
 def on_phone(browser: Browser, url: str, downloads: Path) -> Iterator[Visitor]:
     """Somebody with a phone."""
-    with visiting(browser, url, downloads, viewport=PHONE) as visitor:
+    with untroubled(browser, url, downloads, viewport=PHONE) as visitor:
         yield visitor
-        visitor.complaints += visitor.seen("violations")
-    assert visitor.complaints == []
 
 
 def test_every_page_on_a_phone(on_phone: Visitor, number: str, server: Server, axe: str) -> None:

@@ -3,16 +3,18 @@
 from collections.abc import Iterator
 
 import pytest
-from browsing import Visitor
+from browsing import Visitor, is_chromium
+from playwright.sync_api import Browser
 from second_factors import KeyInChromium, KeyInFirefox, SecurityKey, code, scanned, set_up_app
 
 
 @pytest.fixture
-def key(visitor: Visitor, request: pytest.FixtureRequest) -> Iterator[SecurityKey]:
+def key(visitor: Visitor, browser: Browser, request: pytest.FixtureRequest) -> Iterator[SecurityKey]:
     """The visitor's security key."""
-    is_chromium = request.node.callspec.params["browser"] == "chromium"
     key: SecurityKey = (
-        KeyInChromium(visitor) if is_chromium else KeyInFirefox(request.getfixturevalue("marionette"))
+        KeyInChromium(visitor)
+        if is_chromium(browser)
+        else KeyInFirefox(request.getfixturevalue("marionette"))
     )
     yield key
     key.unplug()

@@ -126,12 +126,8 @@ class Failures:
 
     def end(self, place: _Place) -> None:
         """Let the next one have its turn."""
-        trying = self._trying[place]
-        trying.now -= 1
-        if trying.now or trying.waiting:
-            self._wake(place)
-        else:
-            del self._trying[place]
+        self._trying[place].now -= 1
+        self._wake(place)
 
     def _wake(self, place: _Place) -> None:
         """Give those that wait their turn as far as there is room; all of them if they are to be refused."""

@@ -117,7 +117,7 @@ class Network:
         self._make(self._tunnel, gateway, key, grant, keepalive=keepalive)
         if before is not None and before != grant:
             links.run([f"address flush dev {self.interface}"])
-        # What may be reached in the local network is, and only there for sure.
+        # Where the local network is let through, the control plane may be in it, and nowhere else.
         control = () if self._lan else [endpoint.address for endpoint in self._control_within]
         for place in self._places(self._tunnel):
             family = place.address.version

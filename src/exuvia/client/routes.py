@@ -53,20 +53,19 @@ def taken(place: Place) -> str:
     return f"route replace {_default(place)} table {TABLE}"
 
 
-def added(dns: Address | None, control: Iterable[Address] = (), *, family: int) -> list[str]:
+def added(dns: Address | None, control: Iterable[Address], *, family: int) -> list[str]:
     """
     Return the lines that lead a family's traffic to the tunnel that new flows take.
 
     Also what is for the resolver `dns` and the control plane, wherever they are.
     """
-    addresses = dict.fromkeys(address for address in control if address.version == family)
     return [
         f"rule add priority {_END} nop",
         f"rule add priority {_SKIP} fwmark {MARK:#x}/{MASK:#x} goto {_END}",
         f"rule add priority {_LOCAL} lookup main suppress_prefixlength 0",
         f"rule add priority {_TUNNEL} lookup {TABLE}",
         *_resolver(dns, family),
-        *(f"rule add priority {_CONTROL} to {address} lookup {TABLE}" for address in addresses),
+        *_towards(control, _CONTROL, family),
     ]
 
 
@@ -90,9 +89,13 @@ def removed(present: Iterable[int], *, number: int | None = None, but: Container
 
 
 def _resolver(dns: Address | None, family: int) -> list[str]:
-    if dns is None or dns.version != family:
-        return []
-    return [f"rule add priority {_RESOLVER} to {dns} lookup {TABLE}"]
+    return [] if dns is None else _towards([dns], _RESOLVER, family)
+
+
+def _towards(addresses: Iterable[Address], priority: int, family: int) -> list[str]:
+    """The same rule twice would be refused."""
+    ours = dict.fromkeys(address for address in addresses if address.version == family)
+    return [f"rule add priority {priority} to {address} lookup {TABLE}" for address in ours]
 
 
 def _from(place: Place) -> str:

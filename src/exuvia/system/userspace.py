@@ -12,8 +12,9 @@ from exuvia.errors import InterfaceUnavailable
 SOCKETS = Path("/var/run/wireguard")
 """Where every userspace WireGuard listens, whatever its network namespace."""
 _ENDS_WITH_US = """
-import ctypes, os, signal, sys
-ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
+import os, signal, sys
+from exuvia.system import process
+process.end_with_parent(signal.SIGTERM)
 if os.getppid() == int(sys.argv[1]):  # or we died before it could know
     os.execvp(sys.argv[2], sys.argv[2:])
 """
@@ -46,7 +47,7 @@ def start(interface: str, *, lasting: bool = False) -> Process:
     deleted. InterfaceUnavailable if it is not installed, or does not come up.
     """
     # In the foreground: as a daemon it would keep our pipes open for ever. Its log names peers.
-    bound = () if lasting else (sys.executable, "-I", "-S", "-c", _ENDS_WITH_US, str(os.getpid()))
+    bound = () if lasting else (sys.executable, "-I", "-c", _ENDS_WITH_US, str(os.getpid()))
     command = (*bound, "wireguard-go", "-f", interface)
     environment = {**os.environ, "LOG_LEVEL": "silent"}
     try:

@@ -6,7 +6,6 @@ import json
 import secrets
 import socket
 import ssl
-import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from exuvia.errors import ExuviaError, KeyRefused, KeySuperseded, NotFound, Only
 from exuvia.messages import GatewayListing
 from exuvia.rules.overlap import Event, Standing, decide
 from exuvia.store.credentials import Hasher
+from exuvia.testing.loops import loop_beside
 from exuvia.wg.keys import PresharedKey, PublicKey
 
 ACCOUNT = "A1B2-C3D4-E5F6-G7H8"
@@ -66,9 +66,6 @@ class FakeControlPlane:
     @contextlib.contextmanager
     def serving(self, sock: socket.socket, tls: ssl.SSLContext | None = None) -> Iterator[None]:
         """Answer on this listening socket while the block runs, in a thread of its own."""
-        loop = asyncio.new_event_loop()
-        thread = threading.Thread(target=loop.run_forever)
-        thread.start()
         patience = None if tls is None else 1.0
         writers: list[asyncio.StreamWriter] = []
 
@@ -79,15 +76,12 @@ class FakeControlPlane:
         starting = asyncio.start_server(
             serve, sock=sock, ssl=tls, ssl_handshake_timeout=patience, ssl_shutdown_timeout=patience
         )
-        server = asyncio.run_coroutine_threadsafe(starting, loop).result()
-        try:
-            yield
-        finally:
-            closing = asyncio.run_coroutine_threadsafe(_close(server, writers), loop)
-            closing.add_done_callback(lambda _: loop.call_soon_threadsafe(loop.stop))
-            thread.join()
-            loop.close()
-            closing.result()
+        with loop_beside() as loop:
+            server = asyncio.run_coroutine_threadsafe(starting, loop).result()
+            try:
+                yield
+            finally:
+                asyncio.run_coroutine_threadsafe(_close(server, writers), loop).result()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with (

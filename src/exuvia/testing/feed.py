@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import socket
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -24,6 +23,7 @@ from exuvia.messages import (
     SnapshotPeers,
 )
 from exuvia.rules.feed import Position, table_digest
+from exuvia.testing.loops import loop_beside
 from exuvia.wg.keys import PrivateKey
 from exuvia.wg.peers import TunnelPeer
 
@@ -94,20 +94,16 @@ class FakeFeed:
     @contextlib.contextmanager
     def serving(self, sock: socket.socket) -> Iterator[None]:
         """Answer on this listening socket while the block runs, in a thread of its own."""
-        loop = self._loop = asyncio.new_event_loop()
-        server = loop.run_until_complete(asyncio.start_server(self._serve, sock=sock))
-        thread = threading.Thread(target=loop.run_forever)
-        thread.start()
-        try:
-            yield
-        finally:
-            closing = asyncio.run_coroutine_threadsafe(_close(server), loop)
-            closing.add_done_callback(lambda _: loop.call_soon_threadsafe(loop.stop))
-            thread.join()
-            loop.close()
-            closing.result()
-            self._loop = None
-            self._streams.clear()
+        with loop_beside() as loop:
+            starting = asyncio.start_server(self._serve, sock=sock)
+            server = asyncio.run_coroutine_threadsafe(starting, loop).result()
+            self._loop = loop
+            try:
+                yield
+            finally:
+                asyncio.run_coroutine_threadsafe(_close(server), loop).result()
+                self._loop = None
+                self._streams.clear()
 
     def change(self, *, put: Iterable[TunnelPeer] = (), remove: Iterable[bytes] = ()) -> None:
         """Change the table and tell every gateway that listens."""
