@@ -125,7 +125,7 @@ def test_what_is_stored_is_what_was_answered(connection: sqlite3.Connection) -> 
     """Taken out of their blob, rows are what one insertion after the other would have made."""
     connection.execute("BEGIN")
     transaction = Transaction(connection)
-    wishes = [wish(b"B" * 32, fresh_key()) for _ in range(5)]
+    wishes = [wish(b"B" * 32, fresh_key(), LARGE) for _ in range(5)]
     answers = [answer for answer in register_all(transaction, wishes) if isinstance(answer, Registered)]
     devices = connection.execute("SELECT account_id, id, name, token_hash FROM device ORDER BY id").fetchall()
     keys = connection.execute("SELECT * FROM key ORDER BY device_id").fetchall()
