@@ -18,6 +18,7 @@ import os
 import shutil
 import socket
 import statistics
+import subprocess
 import sys
 import threading
 import time
@@ -112,8 +113,9 @@ def main() -> int:
     asked = parser.parse_args()
     with small_internet() as world:
         place = Place(world, asked.gateways)
-        in_use, ended, asked_for = [], [], []
+        in_use, ended, asked_for, nothing = [], [], [], []
         for _ in range(asked.times):
+            nothing.append(_by_nothing())
             until_use, until_end = _by_command(place)
             in_use.append(until_use)
             ended.append(until_end)
@@ -122,6 +124,7 @@ def main() -> int:
     rows.append(_row("`client rotate`, from its start → new connections use the new key", in_use, "≤ 1 s"))
     rows.append(_row("`client rotate`, from its start to its end", ended, ""))
     rows.append(_row("asked of the running client → new connections use the new key", asked_for, ""))
+    rows.append(_row("`python -c pass`, from its start to its end", nothing, ""))
     title = (
         f"A change of keys, {asked.gateways} gateways that must know of it first, {asked.times} times each"
     )
@@ -139,6 +142,13 @@ def _by_command(place: Place) -> tuple[float, float]:
         raise RuntimeError(said)
     place.wait_until_settled()
     return heard[0] - began, ended - began
+
+
+def _by_nothing() -> float:
+    """Return what a process takes on this machine at the moment that does nothing at all."""
+    began = time.monotonic()
+    subprocess.run([sys.executable, "-c", "pass"], check=True)
+    return time.monotonic() - began
 
 
 @contextlib.contextmanager

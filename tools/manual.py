@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import click
 from click.shell_completion import get_completion_class
 
-from exuvia.cli import root
+from exuvia.cli.commands import root
 
 COMPLETIONS = {
     "bash": "usr/share/bash-completion/completions/exuvia",

@@ -152,6 +152,10 @@ class InterfaceUnavailable(Unavailable):
     """The WireGuard interface does not exist, went away, or refused a change."""
 
 
+class NotInKernel(InterfaceUnavailable):
+    """This kernel was built without what is asked of it."""
+
+
 class GarbledAnswer(Unavailable):
     """What the WireGuard interface says of itself can't be read."""
 

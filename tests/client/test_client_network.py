@@ -1,8 +1,8 @@
 """In which order the network is changed and put back, and from what gateways are chosen."""
 
 import os
+from collections.abc import Iterable
 from ipaddress import ip_address
-from typing import Any
 
 import pytest
 
@@ -13,29 +13,23 @@ from exuvia.client.network import Network
 from exuvia.errors import InterfaceUnavailable, NotFound
 from exuvia.system import firewall, links, sysctl
 from exuvia.system.dns import Resolver
+from exuvia.system.links import AddRule, Change, DeleteLink, DeleteRule, Link, ReplaceRoute
 from exuvia.wg.keys import PrivateKey
 
 
 @pytest.fixture
-def steps(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def steps(monkeypatch: pytest.MonkeyPatch) -> list[object]:
     """What is done to the network, in order; it looks as after a killed client."""
-    done: list[str] = []
+    done: list[object] = []
 
-    def run(lines: Any, *, family: int | None = None) -> None:
-        done.extend(f"{family or ''} {line}".strip() for line in lines)
-
-    def show(*arguments: str) -> list[dict[str, Any]]:
-        if "rule" in arguments:
-            return [{"priority": 0}, {"priority": 5200}, {"priority": 5203}, {"priority": 32766}]
-        return [
-            {"ifname": "eth0"},
-            {"ifname": "exuvia0", "ifalias": "exuvia-client"},
-            {"ifname": "exuvia0b", "ifalias": "exuvia-client"},
-            {"ifname": "wg0", "ifalias": "exuvia1 e 5 1.0"},
-        ]
-
-    monkeypatch.setattr(links, "run", run)
-    monkeypatch.setattr(links, "show", show)
+    there = {"eth0": "", "exuvia0": "exuvia-client", "exuvia0b": "exuvia-client", "wg0": "exuvia1 e 5 1.0"}
+    monkeypatch.setattr(links, "run", done.extend)
+    monkeypatch.setattr(links, "priorities", lambda family: [0, 5200, 5203, 32766])
+    monkeypatch.setattr(
+        links,
+        "found",
+        lambda: [Link(n, name, True, 0, alias) for n, (name, alias) in enumerate(there.items())],
+    )
     monkeypatch.setattr(firewall, "load", lambda text: done.append(text.strip().splitlines()[-1]))
     monkeypatch.setattr(firewall, "shown", lambda table: 'table inet exuvia_client { comment "arp_ignore 0"')
     monkeypatch.setattr(firewall, "is_there", lambda table: True)
@@ -46,7 +40,7 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return done
 
 
-def test_the_kill_switch_goes_last(steps: list[str]) -> None:
+def test_the_kill_switch_goes_last(steps: list[object]) -> None:
     """Names, rules, interface, setting, and the kill switch last; nothing of anybody else's."""
     assert network.clear() == []
 
@@ -54,28 +48,28 @@ def test_the_kill_switch_goes_last(steps: list[str]) -> None:
         "names of exuvia0",
         "names of exuvia0b",
         "names",
-        *(f"{family} rule del priority {number}" for family in (4, 6) for number in (5200, 5203)),
-        "link delete dev exuvia0",
-        "link delete dev exuvia0b",
+        *(DeleteRule(family, number) for family in (4, 6) for number in (5200, 5203)),
+        DeleteLink("exuvia0"),
+        DeleteLink("exuvia0b"),
         "net/ipv4/conf/all/arp_ignore 0",
         "delete table inet exuvia_client",
     ]
 
 
-def test_before_coming_up_it_stays_closed(steps: list[str]) -> None:
+def test_before_coming_up_it_stays_closed(steps: list[object]) -> None:
     """A client that is about to come up removes what was left, but never the kill switch."""
     assert network.clear(stay_shut=True) == []
 
-    assert "link delete dev exuvia0" in steps
-    assert not [step for step in steps if "table inet" in step]
+    assert DeleteLink("exuvia0") in steps
+    assert not [step for step in steps if "table inet" in str(step)]
 
 
 def test_what_can_not_be_put_back_is_told_and_the_rest_is_done(
-    steps: list[str], monkeypatch: pytest.MonkeyPatch
+    steps: list[object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One step that fails keeps none of the others from being done."""
 
-    def fail(lines: Any, *, family: int | None = None) -> None:
+    def fail(changes: Iterable[Change]) -> None:
         raise InterfaceUnavailable("no")
 
     monkeypatch.setattr(links, "run", fail)
@@ -109,26 +103,26 @@ def test_marked_packets_skip_our_rules() -> None:
     place = routes.Place(1, "exuvia0b", ip_address("10.0.0.9"))
     control = [ip_address("192.168.7.9"), ip_address("192.168.7.9"), ip_address("fd00::9")]
     added = routes.added(ip_address("10.0.0.1"), control, family=4)
-    lines = [*added, *routes.kept(place), routes.taken(place)]
-    rules = sorted(line.removeprefix("rule add priority ") for line in lines if line.startswith("rule"))
+    changes = [*added, *routes.kept(place), routes.taken(place)]
+    rules = sorted((c for c in changes if isinstance(c, AddRule)), key=lambda rule: rule.priority)
 
     assert rules == [
-        f"5200 fwmark {MARK:#x}/{MASK:#x} goto 5207",
-        "5202 from 10.0.0.9 lookup 25978",
-        "5203 to 10.0.0.1 lookup 25976",
-        "5204 to 192.168.7.9 lookup 25976",
-        "5205 lookup main suppress_prefixlength 0",
-        "5206 lookup 25976",
-        "5207 nop",
+        AddRule(4, 5200, goto=5207, mark=(MARK, MASK)),
+        AddRule(4, 5202, 25978, source=ip_address("10.0.0.9")),
+        AddRule(4, 5203, 25976, destination=ip_address("10.0.0.1")),
+        AddRule(4, 5204, 25976, destination=ip_address("192.168.7.9")),
+        AddRule(4, 5205, 254, but_default=True),
+        AddRule(4, 5206, 25976),
+        AddRule(4, 5207),
     ]
-    assert [line for line in lines if not line.startswith("rule")] == [
-        "route replace 0.0.0.0/0 dev exuvia0b src 10.0.0.9 table 25978",
-        "route replace 0.0.0.0/0 dev exuvia0b src 10.0.0.9 table 25976",
+    assert [change for change in changes if not isinstance(change, AddRule)] == [
+        ReplaceRoute("exuvia0b", ip_address("10.0.0.9"), 25978),
+        ReplaceRoute("exuvia0b", ip_address("10.0.0.9"), 25976),
     ]
     present = [0, *routes.PRIORITIES, 32766]
-    assert routes.removed(present) == [f"rule del priority {n}" for n in range(5200, 5208)]
-    assert routes.removed(present, number=1) == ["rule del priority 5202"]
-    assert "rule del priority 5202" not in routes.removed(present, but=(1,))
+    assert routes.removed(present, family=4) == [DeleteRule(4, n) for n in range(5200, 5208)]
+    assert routes.removed(present, family=6, number=1) == [DeleteRule(6, 5202)]
+    assert DeleteRule(4, 5202) not in routes.removed(present, family=4, but=(1,))
 
 
 def gateway(name: str) -> Gateway:

@@ -36,8 +36,8 @@ from exuvia.rules import purge
 from exuvia.rules.feed import Position, table_digest
 from exuvia.rules.ownership import Pools
 from exuvia.system import clock
-from exuvia.system.aliases import Links
 from exuvia.system.interface import open_interface
+from exuvia.system.links import Links
 from exuvia.testing.feed import peer
 from exuvia.testing.site import INTERFACE, Machine
 from exuvia.wg.interface import Configured

@@ -7,7 +7,7 @@ import click
 import pytest
 from source import ROOT
 
-from exuvia.cli import root
+from exuvia.cli.commands import root
 
 GUIDE = (ROOT / "docs/operate.md").read_text()
 BLOCKS = re.findall(r"^```sh\n(.*?)^```", GUIDE, flags=re.MULTILINE | re.DOTALL)

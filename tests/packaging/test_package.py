@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from package import Package, output
 from source import ROOT
 
-from exuvia.cli import root
+from exuvia.cli.commands import root
 
 UNITS = sorted(path.name for path in (ROOT / "packaging/systemd").iterdir())
 SERVICES = [

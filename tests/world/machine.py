@@ -15,9 +15,9 @@ from exuvia.errors import InterfaceUnavailable
 from exuvia.gateway import care, gateway, hygiene, nat, taking
 from exuvia.gateway.keeping import Keeper
 from exuvia.gateway.saying import Alarms
-from exuvia.system import aliases, clock, entropy, links, process
-from exuvia.system.aliases import Link
+from exuvia.system import clock, entropy, links, process
 from exuvia.system.kernel import KernelInterface
+from exuvia.system.links import AddLink, Change, Link, ReplaceAddress, SetLink
 from exuvia.testing.interface import FakeKernel
 from exuvia.wg.keys import PrivateKey, PublicKey
 
@@ -87,18 +87,18 @@ class Machine:
             self.kernel = None
         self.alias = ""
 
-    def run(self, lines: Iterable[str]) -> None:
-        """Do what these lines of `ip -batch` say."""
-        for line in lines:
+    def run(self, changes: Iterable[Change]) -> None:
+        """Do this to the interface."""
+        for change in changes:
             self.edge()
-            match line.split():
-                case ["link", "add", name, "group", group, "type", "wireguard"] if name == INTERFACE:
-                    self.create(group=int(group))
-                case ["link", "set", *_] | ["addr", "replace", *_]:
+            match change:
+                case AddLink(name, group) if name == INTERFACE:
+                    self.create(group=group)
+                case SetLink() | ReplaceAddress():
                     if self.kernel is None:
-                        raise InterfaceUnavailable("ip: there is no such interface")
+                        raise InterfaceUnavailable("there is no such interface")
                 case _:
-                    raise AssertionError(f"nobody knows what `ip {line}` does here")
+                    raise AssertionError(f"nobody knows how to {type(change).__name__} here")
 
 
 class _QuickKey(PrivateKey):
@@ -157,7 +157,7 @@ class _Links:
         self._machine.edge()
         if self._machine.kernel is None:
             return None
-        return Link(self._machine.kernel.index, True, self._machine.group, self._machine.alias)
+        return Link(self._machine.kernel.index, name, True, self._machine.group, self._machine.alias)
 
     def write_alias(self, index: int, text: str) -> None:
         self._machine.edge()
@@ -194,8 +194,8 @@ def instead_of_the_system(clocks: Clocks, chance: Random) -> Iterator[None]:
             (clock, "wall", clocks.wall),
             (entropy, "bits", chance.getrandbits),
             (entropy, "octets", chance.randbytes),
-            (links, "run", lambda lines, **_: Here.machine.run(lines)),
-            (aliases, "Links", _Links),
+            (links, "run", lambda changes: Here.machine.run(changes)),
+            (links, "Links", _Links),
             (care, "Links", _Links),
             (taking, "open_interface", _open),
             (process, "in_child", lambda work: work()),

@@ -1,56 +1,34 @@
-"""
-The command `exuvia`: options in, exit status out.
+"""The command `exuvia`: options in, exit status out."""
 
-Each command lives in a module of its own and is loaded when it is used, so that `--help`
-is quick and a gateway needs no web server installed.
-"""
-
-import importlib
 import sys
 
-import click
-
-from exuvia import errors, log
-
-COMMANDS = {
-    "demo": "See everything work on this machine, step by step.",
-    "serve": "Run the control plane.",
-    "account": "Create and look after accounts.",
-    "backup": "Write an encrypted backup of the control plane.",
-    "backup-key": "Make the key that opens backups.",
-    "restore": "Make the control plane's database of a backup.",
-    "gateway": "Enroll and run gateways.",
-    "client": "Connect this machine.",
-    "guard": "Make an existing WireGuard interface forget quiet peers.",
-}
-
-
-class _LazyGroup(click.Group):
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in COMMANDS:
-            return None
-        command: click.Command = importlib.import_module(f"exuvia.cli.{cmd_name.replace('-', '_')}").command
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl(list(COMMANDS.items()))
-
-
-@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="exuvia", message="exuvia %(version)s")
-def root() -> None:
-    """Key management for WireGuard networks that know as little as possible about their users."""
+from exuvia.cli import asking
+from exuvia.errors import ExuviaError
 
 
 def main() -> None:
     """Run the command; errors become one line and exit status 1, wrong usage 2."""
-    log.hide_values(lambda line: click.echo(f"exuvia: {line}", err=True))
+    sys.excepthook = _tell_where
     try:
-        root(prog_name="exuvia")
-    except errors.ExuviaError as error:
-        click.echo(f"exuvia: {error}", err=True)
+        if not asking.at_once(sys.argv[1:]):
+            from exuvia.cli import commands
+
+            commands.run()
+    except ExuviaError as error:
+        _complain(str(error))
         sys.exit(1)
+    except KeyboardInterrupt:
+        _complain("interrupted")
+        sys.exit(130)
+
+
+def _tell_where(_kind: object, error: BaseException, _trace: object) -> None:
+    """Of what nobody expected tell the place only: its words may be about somebody."""
+    from exuvia.log import places
+
+    for line in places(error):
+        _complain(f"internal error: {line}")
+
+
+def _complain(line: str) -> None:
+    print(f"exuvia: {line}", file=sys.stderr)

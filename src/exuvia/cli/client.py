@@ -4,24 +4,24 @@
 Each command loads what it needs: to ask a running client for something takes no more than a socket.
 """
 
-import os
+import json
 import re
 import sys
-import threading
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from types import TracebackType
-from typing import IO, Self
+from typing import IO, TYPE_CHECKING
 
 import click
-import msgspec
 
+from exuvia.cli import asking
 from exuvia.cli.options import config_file, option
-from exuvia.client.state import StateFolder
-from exuvia.client.talk import Progress, Question, Status, follow
+from exuvia.client.talk import SOCKET, Question, Status, ask, follow
 from exuvia.errors import InvalidConfiguration, Unavailable
 from exuvia.rules.schedule import LONGEST, SHORTEST
+
+if TYPE_CHECKING:
+    from exuvia.client.state import StateFolder
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
 
@@ -33,11 +33,11 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
     metavar="DIR",
     help="Folder of this device's keys (/var/lib/exuvia-client; below ~/.local/state if you are not root).",
 )
-@config_file("/etc/exuvia/client.toml")
+@config_file(asking.CONFIG)
 @click.pass_context
 def command(ctx: click.Context, state: Path | None) -> None:
     """Connect this machine through a gateway, and let nothing out beside the tunnel."""
-    ctx.obj = StateFolder(state or _usual_folder())
+    ctx.obj = state or Path(asking.usual_folder())
 
 
 @command.command()
@@ -50,7 +50,7 @@ def command(ctx: click.Context, state: Path | None) -> None:
 )
 @option("--ca-file", type=_FILE, metavar="FILE", help="Trust these certificates instead of the system's.")
 @click.pass_obj
-def login(folder: StateFolder, control: str, account_file: IO[str] | None, ca_file: Path | None) -> None:
+def login(folder: Path, control: str, account_file: IO[str] | None, ca_file: Path | None) -> None:
     """
     Register this machine as a device.
 
@@ -64,7 +64,7 @@ def login(folder: StateFolder, control: str, account_file: IO[str] | None, ca_fi
     certificates = None if ca_file is None else str(ca_file.absolute())
     asyncio.run(
         logging_in.log_in(
-            folder,
+            _state(folder),
             control,
             ca_file=certificates,
             account=lambda: _account_number(account_file),
@@ -113,7 +113,7 @@ def login(folder: StateFolder, control: str, account_file: IO[str] | None, ca_fi
 )
 @click.pass_obj
 def up(
-    folder: StateFolder,
+    folder: Path,
     gateway: str | None,
     interface: str,
     allow_lan: bool,
@@ -151,13 +151,14 @@ def up(
         on_connect=on_connect,
         drain=drain,
     )
-    with alone(folder):
-        asyncio.run(Daemon(folder, wishes, say=click.echo).run())
+    state = _state(folder)
+    with alone(state):
+        asyncio.run(Daemon(state, wishes, say=click.echo).run())
 
 
 @command.command()
 @click.pass_obj
-def down(folder: StateFolder) -> None:
+def down(folder: Path) -> None:
     """
     Disconnect, and put everything back as it was.
 
@@ -166,36 +167,34 @@ def down(folder: StateFolder) -> None:
     """
     from exuvia.client import down as ending
 
-    click.echo("down" if ending.take_down(folder) else "it was not up")
+    click.echo("down" if ending.take_down(_state(folder)) else "it was not up")
 
 
 @command.command()
 @click.pass_obj
-def rotate(folder: StateFolder) -> None:
+def rotate(folder: Path) -> None:
     """
     Change this device's key and tunnel addresses now.
 
     While the client is up nothing is interrupted: what is new uses the new key, and connections
     that began before go on for a while. While it is down the next `up` uses the new key.
     """
-    with _Patience() as patience:
-        outcome = None
-        for progress in follow(folder.socket, Question("rotate")) if folder.folder.is_dir() else ():
-            outcome = patience.tell(progress)
-        if outcome is None:
-            import asyncio
+    if asking.rotate(str(folder)):
+        return
+    import asyncio
 
-            from exuvia.client import offline
+    from exuvia.client import offline
 
-            asyncio.run(offline.rotate(folder, tell=patience.tell))
+    with asking.Patience() as patience:
+        asyncio.run(offline.rotate(_state(folder), tell=patience.tell))
 
 
 @command.command()
 @click.argument("days", type=click.IntRange(SHORTEST, LONGEST))
 @click.pass_obj
-def interval(folder: StateFolder, days: int) -> None:
+def interval(folder: Path, days: int) -> None:
     """Change this device's key every so many DAYS, 1 to 30, from now on."""
-    told = list(follow(folder.socket, Question("interval", days))) if folder.folder.is_dir() else []
+    told = list(follow(folder / SOCKET, Question("interval", days)))
     if told and told[-1].failed:
         raise Unavailable(told[-1].said)
     if told:
@@ -205,7 +204,7 @@ def interval(folder: StateFolder, days: int) -> None:
 
     from exuvia.client import offline
 
-    click.echo(asyncio.run(offline.set_interval(folder, days)))
+    click.echo(asyncio.run(offline.set_interval(_state(folder), days)))
 
 
 @command.command()
@@ -241,13 +240,11 @@ def renew(conf: Path, control: str | None, account_file: IO[str] | None, ca_file
 @command.command()
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.pass_obj
-def status(folder: StateFolder, as_json: bool) -> None:
+def status(folder: Path, as_json: bool) -> None:
     """Say how the client is. Prints no key and no address."""
-    from exuvia.client import down as ending
-
-    found = ending.status(folder)
+    found = _status(folder)
     if as_json:
-        click.echo(msgspec.json.encode(found).decode())
+        click.echo(json.dumps(found._asdict()))
     else:
         for line in _told(found):
             click.echo(line)
@@ -256,7 +253,7 @@ def status(folder: StateFolder, as_json: bool) -> None:
 @command.command()
 @click.option("--offline", is_flag=True, help="Forget the device here without telling the control plane.")
 @click.pass_obj
-def logout(folder: StateFolder, offline: bool) -> None:
+def logout(folder: Path, offline: bool) -> None:
     """
     Delete this device, and erase its keys here.
 
@@ -267,15 +264,25 @@ def logout(folder: StateFolder, offline: bool) -> None:
 
     from exuvia.client import login as logging_in
 
-    if folder.folder.is_dir():
+    if folder.is_dir():
         _end_tunnel(folder)
-    asyncio.run(logging_in.log_out(folder, offline=offline, say=click.echo))
+    asyncio.run(logging_in.log_out(_state(folder), offline=offline, say=click.echo))
 
 
-def _usual_folder() -> Path:
-    if os.geteuid() == 0:
-        return Path("/var/lib/exuvia-client")
-    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state") / "exuvia-client"
+def _state(folder: Path) -> "StateFolder":
+    from exuvia.client.state import StateFolder
+
+    return StateFolder(folder)
+
+
+def _status(folder: Path) -> Status:
+    """Return how the client is, whether it runs or not."""
+    running = ask(folder / SOCKET, "status")
+    if running is not None:
+        return running
+    from exuvia.client import down as ending
+
+    return ending.status(_state(folder))
 
 
 def _account_number(file: IO[str] | None) -> str:
@@ -288,11 +295,11 @@ def _account_number(file: IO[str] | None) -> str:
     return "".join(text.split())
 
 
-def _end_tunnel(folder: StateFolder) -> None:
+def _end_tunnel(folder: Path) -> None:
     from exuvia.client import down as ending
 
-    if ending.status(folder).state not in ("down", "logged out"):
-        ending.take_down(folder)
+    if _status(folder).state not in ("down", "logged out"):
+        ending.take_down(_state(folder))
 
 
 def _told(status: Status) -> Iterator[str]:
@@ -325,38 +332,3 @@ def _in_time(seconds: int) -> str:
         if number:
             return f"in {number} {unit}{'s' * (number > 1)}"
     return "now"
-
-
-class _Patience:
-    """Says how something goes once it takes longer than people like to wait."""
-
-    SHORT = 2.0
-
-    def __init__(self) -> None:
-        self._latest = ""
-        self._timer = threading.Timer(self.SHORT, self._speak)
-        self._speaking = False
-
-    def __enter__(self) -> Self:
-        self._timer.daemon = True
-        self._timer.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._timer.cancel()
-
-    def tell(self, progress: Progress) -> Progress:
-        """Take note of how far it has come; say the outcome, or raise it."""
-        if progress.failed:
-            raise Unavailable(progress.said)
-        self._latest = progress.said
-        if progress.done or self._speaking:
-            click.echo(progress.said)
-        return progress
-
-    def _speak(self) -> None:
-        self._speaking = True
-        if self._latest:
-            click.echo(self._latest)

@@ -42,10 +42,7 @@ def take_down(folder: StateFolder) -> bool:
 
 
 def status(folder: StateFolder) -> Status:
-    """Return how the client is, whether it runs or not."""
-    running = ask(folder.socket, "status") if folder.folder.is_dir() else None
-    if running is not None:
-        return running
+    """Return how things are while no client runs."""
     shut = _is_shut()
     reason = None
     try:

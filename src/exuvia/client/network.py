@@ -13,7 +13,8 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from functools import partial
-from typing import Any, Literal
+from ipaddress import ip_interface
+from typing import Literal
 
 from exuvia.client import killswitch, routes
 from exuvia.client.gateways import Address, Endpoint, Gateway
@@ -25,6 +26,7 @@ from exuvia.errors import ExuviaError, InterfaceExists, InterfaceUnavailable, In
 from exuvia.rules.liveness import Stillness
 from exuvia.system import clock, firewall, flows, links, sockets, sysctl
 from exuvia.system.dns import Resolver, Way
+from exuvia.system.links import Change, DeleteAddress, DeleteLink, ReplaceAddress, SetLink
 from exuvia.wg.keys import PrivateKey
 from exuvia.wg.peers import Sighting
 
@@ -116,15 +118,15 @@ class Network:
         before, self._gateway = self._tunnel.grant, gateway
         self._make(self._tunnel, gateway, key, grant, keepalive=keepalive)
         if before is not None and before != grant:
-            links.run([f"address flush dev {self.interface}"])
+            links.run(DeleteAddress(self.interface, address) for address in links.addresses(self.interface))
         # Where the local network is let through, the control plane may be in it, and nowhere else.
         control = () if self._lan else [endpoint.address for endpoint in self._control_within]
         for place in self._places(self._tunnel):
             family = place.address.version
             others = () if self._role == "none" else (self._other.number,)
-            lines = [*routes.removed(_priorities(family), but=others), *_arrived(place)]
-            lines += [routes.taken(place), *routes.added(gateway.dns, control, family=family)]
-            links.run(lines, family=family)
+            links.run(routes.removed(links.priorities(family), family=family, but=others))
+            links.run([*_arrived(place), routes.taken(place)])
+            links.run(routes.added(gateway.dns, control, family=family))
         return self._look_up_names(gateway)
 
     def keep_alive(self, seconds: int) -> None:
@@ -156,7 +158,7 @@ class Network:
         try:
             self._make(self._other, gateway, key, grant, keepalive=0)
             for place in self._places(self._other):
-                links.run(_arrived(place), family=place.address.version)
+                links.run(_arrived(place))
         except ExuviaError:
             with contextlib.suppress(ExuviaError):
                 self.abandon()
@@ -219,10 +221,10 @@ class Network:
         try:
             for place in (Place(number, "", address) for address in addresses):
                 if place.address.version in _families():
-                    links.run([routes.kept_no_more(place)], family=place.address.version)
+                    links.run([routes.kept_no_more(place)])
         except InterfaceUnavailable:  # one of them was not there
             for family in _families():
-                links.run(routes.removed(_priorities(family), number=number), family=family)
+                links.run(routes.removed(links.priorities(family), family=family, number=number))
         self._role, self._stillness = "none", None
         if self._ruleset:
             self._close()
@@ -239,17 +241,17 @@ class Network:
             tunnel.create(mtu=_mtu_towards(gateway.endpoint))
         tunnel.dial(gateway, key, grant, keepalive=keepalive)
         self._close()
-        links.run([f"link set dev {tunnel.name} up"])
+        links.run([SetLink(tunnel.name, up=True)])
 
     def _lead_into(self, tunnel: Tunnel) -> None:
         """Let new flows take this tunnel, and no other: one step for each family."""
         gone, come = (None if of is None else of.dns for of in (self._gateway, tunnel.gateway))
         links.run(routes.taken(place) for place in self._places(tunnel))
         for family in (4, 6):
-            for line in routes.resolver_changed(gone, come, family=family):
+            for change in routes.resolver_changed(gone, come, family=family):
                 # It may be as it is to be already, if an earlier attempt was cut short.
                 with contextlib.suppress(InterfaceUnavailable):
-                    links.run([line], family=family)
+                    links.run([change])
 
     def _places(self, tunnel: Tunnel) -> list[Place]:
         return [
@@ -298,10 +300,10 @@ def is_shut() -> bool:
 
 def require_free(interface: str) -> None:
     """Raise InterfaceExists if an interface has this name, or the second tunnel's, that is not ours."""
-    for link in links.show("link", "show"):
-        if link["ifname"] in _names(interface) and not _is_ours(link):
+    for link in links.found():
+        if link.name in _names(interface) and link.alias != ALIAS:
             raise InterfaceExists(
-                f"there is an interface {link['ifname']} already: choose another name with --interface"
+                f"there is an interface {link.name} already: choose another name with --interface"
             )
 
 
@@ -312,12 +314,12 @@ def clear(*, stay_shut: bool = False, before_opening: Callable[[], None] = lambd
     With `stay_shut` the kill switch stays closed, for a client that is about to come up.
     """
     arp_ignore = _arp_ignore_before()
-    ours = [str(link["ifname"]) for link in links.show("link", "show") if _is_ours(link)]
+    ours = [link.name for link in links.found() if link.alias == ALIAS]
     steps: list[Callable[[], None]] = [
         *(partial(Resolver().leave, interface=name) for name in ours),
         Resolver().restore,
         *(partial(_remove_routes, family) for family in _families()),
-        *(partial(links.run, [f"link delete dev {name}"]) for name in ours),
+        *(partial(links.run, [DeleteLink(name)]) for name in ours),
         before_opening,
     ]
     if not stay_shut and is_shut():
@@ -337,25 +339,13 @@ def _problems(steps: Iterable[Callable[[], None]]) -> list[str]:
     return problems
 
 
-def _is_ours(link: dict[str, Any]) -> bool:
-    return link.get("ifalias") == ALIAS
-
-
 def _remove_routes(family: int) -> None:
-    links.run(routes.removed(_priorities(family)), family=family)
+    links.run(routes.removed(links.priorities(family), family=family))
 
 
-def _priorities(family: int) -> list[int]:
-    return [int(rule["priority"]) for rule in links.show(f"-{family}", "rule", "show")]
-
-
-def _arrived(place: Place) -> list[str]:
-    """The lines that give a tunnel its address, and keep in it what has that address."""
-    address = place.address
-    # Nobody else has it: while the kernel still looks for one, no route may name it.
-    nodad = " nodad" if address.version == 6 else ""
-    given = f"address replace {address}/{address.max_prefixlen} dev {place.interface}{nodad}"
-    return [given, *routes.kept(place)]
+def _arrived(place: Place) -> list[Change]:
+    """What gives a tunnel its address, and keeps in it what has that address."""
+    return [ReplaceAddress(place.interface, ip_interface(place.address)), *routes.kept(place)]
 
 
 def _addresses(tunnel: Tunnel) -> tuple[Address, ...]:

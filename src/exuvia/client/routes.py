@@ -15,8 +15,11 @@ from typing import NamedTuple
 
 from exuvia.client.gateways import Address
 from exuvia.client.killswitch import MARK, MASK
+from exuvia.system.links import AddRule, Change, DeleteRule, ReplaceRoute
 
 TABLE = 25976
+_MAIN = 254
+"""RT_TABLE_MAIN."""
 _SKIP, _FIRST, _SECOND, _RESOLVER, _CONTROL, _LOCAL, _TUNNEL, _END = PRIORITIES = range(5200, 5208)
 
 
@@ -38,71 +41,64 @@ class Place(NamedTuple):
         return _FIRST + self.number
 
 
-def kept(place: Place) -> list[str]:
-    """Return the lines of `ip -batch` that keep in a tunnel what has its address."""
-    return [f"route replace {_default(place)} table {place.table}", f"rule add {_from(place)}"]
+def kept(place: Place) -> list[Change]:
+    """Return what keeps in a tunnel what has its address."""
+    rule = AddRule(place.address.version, place.priority, place.table, source=place.address)
+    return [ReplaceRoute(place.interface, place.address, place.table), rule]
 
 
-def kept_no_more(place: Place) -> str:
-    """Return the line that undoes kept(), once the interface and its routes are gone."""
-    return f"rule del {_from(place)}"
+def kept_no_more(place: Place) -> DeleteRule:
+    """Return what undoes kept(), once the interface and its routes are gone."""
+    return DeleteRule(place.address.version, place.priority, source=place.address)
 
 
-def taken(place: Place) -> str:
-    """Return the line that lets new flows take this tunnel, in one step."""
-    return f"route replace {_default(place)} table {TABLE}"
+def taken(place: Place) -> ReplaceRoute:
+    """Return what lets new flows take this tunnel, in one step."""
+    return ReplaceRoute(place.interface, place.address, TABLE)
 
 
-def added(dns: Address | None, control: Iterable[Address], *, family: int) -> list[str]:
+def added(dns: Address | None, control: Iterable[Address], *, family: int) -> list[Change]:
     """
-    Return the lines that lead a family's traffic to the tunnel that new flows take.
+    Return what leads a family's traffic to the tunnel that new flows take.
 
     Also what is for the resolver `dns` and the control plane, wherever they are.
     """
     return [
-        f"rule add priority {_END} nop",
-        f"rule add priority {_SKIP} fwmark {MARK:#x}/{MASK:#x} goto {_END}",
-        f"rule add priority {_LOCAL} lookup main suppress_prefixlength 0",
-        f"rule add priority {_TUNNEL} lookup {TABLE}",
+        AddRule(family, _END),
+        AddRule(family, _SKIP, goto=_END, mark=(MARK, MASK)),
+        AddRule(family, _LOCAL, _MAIN, but_default=True),
+        AddRule(family, _TUNNEL, TABLE),
         *_resolver(dns, family),
         *_towards(control, _CONTROL, family),
     ]
 
 
-def resolver_changed(gone: Address | None, come: Address | None, *, family: int) -> list[str]:
-    """Return the lines that lead to another resolver from now on, unless it is the same."""
+def resolver_changed(gone: Address | None, come: Address | None, *, family: int) -> list[Change]:
+    """Return what leads to another resolver from now on, unless it is the same."""
     if gone == come:
         return []
-    before = [line.replace("rule add", "rule del", 1) for line in _resolver(gone, family)]
+    before = [DeleteRule(family, rule.priority, None, rule.destination) for rule in _resolver(gone, family)]
     return [*_resolver(come, family), *before]
 
 
-def removed(present: Iterable[int], *, number: int | None = None, but: Container[int] = ()) -> list[str]:
+def removed(
+    present: Iterable[int], *, family: int, number: int | None = None, but: Container[int] = ()
+) -> list[DeleteRule]:
     """
-    Return the lines that remove those of our rules that are there.
+    Return what removes those of our rules in a family that are there.
 
     With `number` only a tunnel's own; `but` names the tunnels whose own stay.
     """
     ours = PRIORITIES if number is None else (_FIRST + number,)
     gone = [priority for priority in present if priority in ours and priority - _FIRST not in but]
-    return [f"rule del priority {priority}" for priority in gone]
+    return [DeleteRule(family, priority) for priority in gone]
 
 
-def _resolver(dns: Address | None, family: int) -> list[str]:
+def _resolver(dns: Address | None, family: int) -> list[AddRule]:
     return [] if dns is None else _towards([dns], _RESOLVER, family)
 
 
-def _towards(addresses: Iterable[Address], priority: int, family: int) -> list[str]:
+def _towards(addresses: Iterable[Address], priority: int, family: int) -> list[AddRule]:
     """The same rule twice would be refused."""
     ours = dict.fromkeys(address for address in addresses if address.version == family)
-    return [f"rule add priority {priority} to {address} lookup {TABLE}" for address in ours]
-
-
-def _from(place: Place) -> str:
-    return f"priority {place.priority} from {place.address} lookup {place.table}"
-
-
-def _default(place: Place) -> str:
-    # Not "default": this tells the family, so that one batch can be of both.
-    everything = "0.0.0.0/0" if place.address.version == 4 else "::/0"
-    return f"{everything} dev {place.interface} src {place.address}"
+    return [AddRule(family, priority, TABLE, destination=address) for address in ours]

@@ -2,12 +2,14 @@
 
 import asyncio
 from dataclasses import replace
+from ipaddress import ip_interface
 from typing import Self
 
 from exuvia.client.state import Grant
 from exuvia.errors import InterfaceUnavailable
 from exuvia.system import clock, links
 from exuvia.system.interface import WireGuardInterface, index_of, open_interface
+from exuvia.system.links import DeleteAddress, ReplaceAddress
 from exuvia.wg.conf import Configuration
 from exuvia.wg.keys import PrivateKey
 from exuvia.wg.peers import Peer, Sighting
@@ -56,13 +58,13 @@ class Running:
 
     def _set(self, key: PrivateKey, grant: Grant, *, trying: bool) -> None:
         self._changed = True
-        wanted = {f"{grant.address4}/32", f"{grant.address6}/128"}
-        present = set(self._addresses())
+        wanted = {ip_interface(grant.address4), ip_interface(grant.address6)}
         name = self._interface.name
-        links.run(f"address add {address} dev {name}" for address in sorted(wanted - present))
+        present = set(links.addresses(name))
+        links.run(ReplaceAddress(name, address) for address in wanted - present)
         self._interface.configure(private_key=key)
         self._put(grant, trying=trying)
-        links.run(f"address del {address} dev {name}" for address in sorted(present - wanted))
+        links.run(DeleteAddress(name, address) for address in present - wanted)
 
     def _put(self, grant: Grant, *, trying: bool) -> None:
         peers = [replace(peer, preshared_key=grant.preshared_key) for peer in self._peers]
@@ -76,11 +78,3 @@ class Running:
         seen: list[Sighting] = []
         self._interface.look(seen.extend, small=True)
         return {sighting.public_key: sighting.handshake for sighting in seen}
-
-    def _addresses(self) -> list[str]:
-        (link,) = links.show("address", "show", "dev", self._interface.name)
-        return [
-            f"{entry['local']}/{entry['prefixlen']}"
-            for entry in link.get("addr_info", ())
-            if entry.get("scope") == "global"
-        ]

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 import msgspec
 
+from exuvia.client.talk import SOCKET
 from exuvia.errors import InvalidKey, NotLoggedIn, StateUnreadable
 from exuvia.rules.rotation import Keys, Phase
 from exuvia.rules.schedule import LONGEST, SHORTEST, USUAL, Moment
@@ -96,7 +97,7 @@ class StateFolder:
         self.folder = folder
         self.file = folder / "state.json"
         self.known = folder / "gateways.json"
-        self.socket = folder / "control"
+        self.socket = folder / SOCKET
 
     def create(self) -> None:
         """Make the folder, for its owner only."""

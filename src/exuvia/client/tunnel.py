@@ -6,9 +6,10 @@ from ipaddress import IPv4Network, IPv6Network
 from exuvia.client.gateways import Gateway
 from exuvia.client.killswitch import TUNNEL_MARK
 from exuvia.client.state import Grant
-from exuvia.errors import InterfaceUnavailable
+from exuvia.errors import InterfaceUnavailable, NotInKernel
 from exuvia.system import links, userspace
 from exuvia.system.interface import WireGuardInterface, index_of, open_interface
+from exuvia.system.links import AddLink, DeleteLink, SetLink
 from exuvia.wg.keys import PrivateKey
 from exuvia.wg.peers import Peer, Sighting
 
@@ -41,12 +42,10 @@ class Tunnel:
     def create(self, *, mtu: int) -> None:
         """Make the interface anew: by the kernel, or by wireguard-go if the kernel knows no WireGuard."""
         self.end()
-        settings = f"link set dev {self.name} alias {ALIAS} mtu {mtu}"
+        settings = SetLink(self.name, alias=ALIAS, mtu=mtu)
         try:
-            links.run([f"link add dev {self.name} type wireguard", settings])
-        except InterfaceUnavailable:
-            if _is_there(self.name):
-                raise
+            links.run([AddLink(self.name), settings])
+        except NotInKernel:
             self._process = userspace.start(self.name)
             links.run([settings])
         self._open = open_interface(self.name)
@@ -85,7 +84,7 @@ class Tunnel:
         """Remove the interface, if it is there."""
         if self._open is not None:
             if self.exists():
-                links.run([f"link delete dev {self.name}"])
+                links.run([DeleteLink(self.name)])
             self._open.close()
             self._open = None
         if self._process is not None:

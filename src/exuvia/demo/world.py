@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from exuvia.errors import NotPermitted, Unavailable
-from exuvia.system.aliases import GROUP
+from exuvia.system.links import GROUP
 
 ROUTER = "internet"
 

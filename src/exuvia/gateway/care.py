@@ -14,7 +14,7 @@ from exuvia.gateway.taking import Taken
 from exuvia.rules.ownership import Pools
 from exuvia.rules.table import PeerTable
 from exuvia.system import clock
-from exuvia.system.aliases import Links
+from exuvia.system.links import Links
 
 RETRY_EVERY = 1.0
 """Seconds between two tries to get at an interface that went away, or that can't be read."""

@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass
 from exuvia.errors import InterfaceUnavailable
 from exuvia.gateway.alias import Alias
 from exuvia.system import clock
-from exuvia.system.aliases import Links
 from exuvia.system.interface import open_interface
+from exuvia.system.links import Links
 from exuvia.wg.peers import Sighting
 
 

@@ -8,14 +8,15 @@ so that also one whose making was cut short is known.
 
 from contextlib import suppress
 from dataclasses import dataclass
+from ipaddress import ip_interface
 from pathlib import Path
 
-from exuvia.errors import ExuviaError, InterfaceUnavailable, InvalidConfiguration, InvalidKey
+from exuvia.errors import ExuviaError, InterfaceUnavailable, InvalidConfiguration, InvalidKey, NotInKernel
 from exuvia.gateway.settings import Settings
 from exuvia.rules.ownership import Pools
 from exuvia.system import entropy, links, process, userspace
-from exuvia.system.aliases import GROUP, Links
 from exuvia.system.interface import WireGuardInterface, open_interface
+from exuvia.system.links import GROUP, AddLink, Links, ReplaceAddress, SetLink
 from exuvia.wg.keys import PrivateKey, PublicKey
 
 
@@ -55,7 +56,7 @@ def take(settings: Settings, known: Links, *, make: bool = True) -> Taken:
         if made:
             _configure(interface, settings)
         if not link.up:
-            links.run([f"link set {name} up"])
+            links.run([SetLink(name, up=True)])
         facts = interface.facts()
         if facts.public_key is None:
             raise InvalidConfiguration(
@@ -70,20 +71,18 @@ def take(settings: Settings, known: Links, *, make: bool = True) -> Taken:
 
 def give_addresses(interface: str, pools: Pools) -> None:
     """Give the interface the gateways' own addresses, each with its pool as its network."""
-    links.run([f"addr replace {pools.address4}/{pools.pool4.prefixlen} dev {interface}"])
+    links.run([ReplaceAddress(interface, ip_interface((pools.address4, pools.pool4.prefixlen)))])
     # On a machine without IPv6 there is nothing to give.
     with suppress(InterfaceUnavailable):
-        links.run([f"addr replace {pools.address6}/{pools.pool6.prefixlen} dev {interface} nodad"])
+        links.run([ReplaceAddress(interface, ip_interface((pools.address6, pools.pool6.prefixlen)))])
 
 
 def _make(name: str) -> None:
     try:
-        links.run([f"link add {name} group {GROUP} type wireguard"])
-    except InterfaceUnavailable as error:
-        if "Unknown device type" not in str(error):
-            raise
+        links.run([AddLink(name, GROUP)])
+    except NotInKernel:
         userspace.start(name, lasting=True)
-        links.run([f"link set {name} group {GROUP}"])
+        links.run([SetLink(name, group=GROUP)])
 
 
 def _configure(interface: WireGuardInterface, settings: Settings) -> None:
