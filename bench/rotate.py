@@ -14,7 +14,6 @@ Without tools/kernel it runs on whatever kernel there is, by wireguard-go if tha
 import argparse
 import contextlib
 import json
-import os
 import shutil
 import socket
 import statistics
@@ -24,6 +23,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from bench.fleet import print_table
 from exuvia.client.progress import CHANGED
@@ -36,8 +36,10 @@ from exuvia.testing.namespaces import unique
 CONTROL = "203.0.113.2"
 GATEWAYS, TIMES = 20, 50
 GOAL = 1.0
-BATCH = 5
-"""Seconds for which retired keys are gathered."""
+HELD_UP = 2.0
+"""By how much longer than ever a process that does nothing takes where others have the processor."""
+BATCH = 1
+"""Seconds for which retired keys are gathered; by default it would be ten minutes."""
 IN_USE = b"new connections use the new key"
 """What the client says then."""
 
@@ -79,13 +81,12 @@ class Place:
         return self._world.exuvia("home", "client", "--state", self._file(state), *arguments, text=text)
 
     def wait_until_settled(self) -> None:
-        """Wait until the old key is retired."""
+        """Wait until the old key is retired, and has left the gateways: the next change is to be alone."""
         state = self._folder / "state/state.json"
         # An earlier state that is being overwritten is all zeros.
         while not (content := state.read_bytes().strip(b"\0")) or json.loads(content)["phase"] != "settled":
             time.sleep(0.05)
-        if os.environ.get("EXUVIA_KERNEL") == "virtual":
-            time.sleep(BATCH)  # a change takes no time there, and the next would come too soon
+        time.sleep(2 * BATCH)
 
     def _gateway(self, name: str, network: str) -> None:
         address = self._world.host(name, network)
@@ -113,23 +114,58 @@ def main() -> int:
     asked = parser.parse_args()
     with small_internet() as world:
         place = Place(world, asked.gateways)
-        in_use, ended, asked_for, nothing = [], [], [], []
-        for _ in range(asked.times):
-            nothing.append(_by_nothing())
-            until_use, until_end = _by_command(place)
-            in_use.append(until_use)
-            ended.append(until_end)
-            asked_for.append(_by_socket(place))
+        samples = [_sample(place) for _ in range(asked.times)]
+    least = min(sample.nothing for sample in samples)
+    calm = [sample for sample in samples if sample.nothing <= HELD_UP * least]
     rows = [("", "p50", "p99", "slowest", "goal for p99")]
-    rows.append(_row("`client rotate`, from its start → new connections use the new key", in_use, "≤ 1 s"))
-    rows.append(_row("`client rotate`, from its start to its end", ended, ""))
-    rows.append(_row("asked of the running client → new connections use the new key", asked_for, ""))
-    rows.append(_row("`python -c pass`, from its start to its end", nothing, ""))
+    rows += _rows(samples, "")
+    if len(calm) < len(samples):
+        rows.append((f"{len(calm)} of the {len(samples)}, the machine not held up:", "", "", "", ""))
+        rows += _rows(calm, "≤ 1 s") if len(calm) > 1 else []
     title = (
         f"A change of keys, {asked.gateways} gateways that must know of it first, {asked.times} times each"
     )
     print_table(title, rows)
-    return int(_quantiles(in_use)[98] > GOAL)
+    if len(calm) < len(samples) / 2:
+        print("\nThis can't be told here: processes that do nothing were held up as often as not.")
+        return 0
+    return int(_quantiles([sample.in_use for sample in calm])[98] > GOAL)
+
+
+class Sample(NamedTuple):
+    """What was measured at about the same time, in seconds."""
+
+    in_use: float
+    """From the start of the command until the new key is in use."""
+    ended: float
+    asked: float
+    """From the question to the running client until the new key is in use."""
+    nothing: float
+    """What a process that does nothing took, before, between or after: the longest."""
+
+
+def _sample(place: Place) -> Sample:
+    nothing = [_by_nothing()]
+    in_use, ended = _by_command(place)
+    place.wait_until_settled()
+    nothing.append(_by_nothing())
+    asked = _by_socket(place)
+    place.wait_until_settled()
+    nothing.append(_by_nothing())
+    return Sample(in_use, ended, asked, max(nothing))
+
+
+def _rows(samples: list[Sample], goal: str) -> list[tuple[str, ...]]:
+    return [
+        _row(
+            "`client rotate`, from its start → new connections use the new key",
+            [s.in_use for s in samples],
+            goal,
+        ),
+        _row("`client rotate`, from its start to its end", [s.ended for s in samples], ""),
+        _row("asked of the running client → new connections use the new key", [s.asked for s in samples], ""),
+        _row("`python -c pass`, from its start to its end", [s.nothing for s in samples], ""),
+    ]
 
 
 def _by_command(place: Place) -> tuple[float, float]:
@@ -140,7 +176,6 @@ def _by_command(place: Place) -> tuple[float, float]:
         ended = time.monotonic()
     if CHANGED not in said:
         raise RuntimeError(said)
-    place.wait_until_settled()
     return heard[0] - began, ended - began
 
 
@@ -189,7 +224,6 @@ def _by_socket(place: Place) -> float:
             took = time.monotonic() - began
         if progress.failed:
             raise RuntimeError(progress.said)
-    place.wait_until_settled()
     return took
 
 

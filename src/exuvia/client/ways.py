@@ -15,6 +15,7 @@ SPREADING = 15.0
 HANDSHAKE = 30.0
 """Seconds that a first handshake may take, once the gateways know the key: time for five more tries."""
 
+_LOOK_FIRST = 0.002
 _LOOK = 0.02
 _LOOK_LATER = 0.2
 _SOON = 2.0
@@ -58,7 +59,7 @@ class Beside:
                 self._tunnels.kick()
             elif now - began >= HANDSHAKE:
                 return False
-            await asyncio.sleep(_LOOK if now - began < _SOON else _LOOK_LATER)
+            await asyncio.sleep(_until_next_look(now - began))
         return True
 
     def take(self) -> None:
@@ -129,6 +130,11 @@ class Instead(Asleep):
     async def works(self, everywhere: asyncio.Event) -> bool:
         """Dial with it; also if a gateway does not know it yet, for that need not be ours."""
         return self._key is not None and await self._dial(*self._key)
+
+
+def _until_next_look(waited: float) -> float:
+    """A handshake takes as long as a packet to the gateway and back: rarely long, often very short."""
+    return max(_LOOK_FIRST, min(waited, _LOOK)) if waited < _SOON else _LOOK_LATER
 
 
 async def _happens(event: asyncio.Event, seconds: float) -> None:
