@@ -36,13 +36,15 @@ async def takes_its_time(question: Question) -> Answer:
     yield Progress(CHANGED, done=True)
 
 
-async def command(*words: str, program: str = "-m exuvia", **environment: str) -> subprocess.Popen[str]:
+async def command(
+    *words: str, program: str = "-m exuvia", out: int = subprocess.PIPE, **environment: str
+) -> subprocess.Popen[str]:
     """Begin a command."""
     return await asyncio.to_thread(
         subprocess.Popen,
         [sys.executable, *program.split(), *words],
         env={**os.environ, **environment},
-        stdout=subprocess.PIPE,
+        stdout=out,
         stderr=subprocess.PIPE,
         text=True,
     )
@@ -134,6 +136,17 @@ async def test_an_impatient_person(tmp_path: Path) -> None:
         await asked.wait()
         process.send_signal(signal.SIGINT)
         assert await end(process) == (130, "", "exuvia: interrupted\n")
+
+
+async def test_an_outcome_that_nobody_can_hear(tmp_path: Path) -> None:
+    """Where standard output can't be written, the outcome is said on standard error, as no error of ours."""
+    full = os.open("/dev/full", os.O_WRONLY)
+    async with Listener(tmp_path / "control", changes):
+        process = await command("client", "--state", str(tmp_path), "rotate", out=full)
+        code, _, err = await end(process)
+    os.close(full)
+    assert code == 1
+    assert err.startswith(f"exuvia: {CHANGED}, but this could not be written: No space left")
 
 
 async def test_of_an_error_of_ours_only_the_place_is_told(tmp_path: Path) -> None:

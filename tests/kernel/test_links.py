@@ -101,6 +101,7 @@ def test_addresses_come_and_go(place: Namespace) -> None:
     """They are there at once in both families, may be given twice, and may have a network around them."""
     wide4, wide6 = ip_interface("10.9.0.1/16"), ip_interface("fd09::1/64")
     links.run([AddLink(NAME), SetLink(NAME, up=True)])
+    links.run([AddLink("wg1"), ReplaceAddress("wg1", ip_interface("10.77.0.1/32"))])
     for _ in range(2):
         links.run([ReplaceAddress(NAME, address) for address in (HERE4, HERE6, wide4, wide6)])
 

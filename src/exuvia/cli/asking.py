@@ -6,7 +6,6 @@ Loading all that commands can do takes longer than the client takes to change it
 """
 
 import os
-import sys
 import threading
 from types import TracebackType
 from typing import Self
@@ -85,5 +84,7 @@ class Patience:
 
 
 def _say(text: str) -> None:
-    sys.stdout.write(f"{text}\n")
-    sys.stdout.flush()
+    try:
+        print(text, flush=True)
+    except OSError as error:
+        raise Unavailable(f"{text}, but this could not be written: {error.strerror}") from None
