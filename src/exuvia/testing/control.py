@@ -16,7 +16,7 @@ from exuvia.errors import ExuviaError, KeyRefused, KeySuperseded, NotFound, Only
 from exuvia.messages import GatewayListing
 from exuvia.rules.overlap import Event, Standing, decide
 from exuvia.store.credentials import Hasher
-from exuvia.testing.loops import loop_beside
+from exuvia.testing.loops import end, loop_beside
 from exuvia.wg.keys import PresharedKey, PublicKey
 
 ACCOUNT = "A1B2-C3D4-E5F6-G7H8"
@@ -209,13 +209,7 @@ def head_of(lines: list[str], name: str) -> str:
 
 
 async def _close(server: asyncio.Server, writers: list[asyncio.StreamWriter]) -> None:
-    server.close()
-    current = asyncio.current_task()
-    others = [task for task in asyncio.all_tasks() if task is not current]
-    for task in others:
-        task.cancel()
-    await asyncio.gather(*others, return_exceptions=True)
-    # What was cancelled before it began has closed nothing.
+    await end(server)
     for writer in writers:
         if not writer.is_closing():
             writer.transport.abort()

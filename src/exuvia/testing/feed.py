@@ -23,7 +23,7 @@ from exuvia.messages import (
     SnapshotPeers,
 )
 from exuvia.rules.feed import Position, table_digest
-from exuvia.testing.loops import loop_beside
+from exuvia.testing.loops import end, loop_beside
 from exuvia.wg.keys import PrivateKey
 from exuvia.wg.peers import TunnelPeer
 
@@ -101,7 +101,7 @@ class FakeFeed:
             try:
                 yield
             finally:
-                asyncio.run_coroutine_threadsafe(_close(server), loop).result()
+                asyncio.run_coroutine_threadsafe(end(server), loop).result()
                 self._loop = None
                 self._streams.clear()
 
@@ -216,13 +216,3 @@ def _asked(query: str) -> Position | None:
 def _response(status: int, body: bytes) -> bytes:
     head = f"HTTP/1.1 {status} x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
     return head.encode() + body
-
-
-async def _close(server: asyncio.Server) -> None:
-    server.close()
-    others = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
-    for task in others:
-        task.cancel()
-    await asyncio.gather(*others, return_exceptions=True)
-    # Connections are only closed a turn of the loop after they were told to.
-    await asyncio.sleep(0)
