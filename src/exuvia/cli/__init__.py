@@ -13,7 +13,7 @@ def main() -> None:
         if not asking.at_once(sys.argv[1:]):
             from exuvia.cli import commands
 
-            commands.run()
+            commands.run(_complain)
     except ExuviaError as error:
         _complain(str(error))
         sys.exit(1)

@@ -6,6 +6,7 @@ is quick and a gateway needs no web server installed.
 """
 
 import importlib
+from collections.abc import Callable
 
 import click
 
@@ -45,7 +46,7 @@ def root() -> None:
     """Key management for WireGuard networks that know as little as possible about their users."""
 
 
-def run() -> None:
+def run(complain: Callable[[str], None]) -> None:
     """Run the command that was given to this process, which ends with it."""
-    log.hide_values(lambda line: click.echo(f"exuvia: {line}", err=True))
+    log.hide_values(complain)
     root(prog_name="exuvia")

@@ -124,9 +124,10 @@ class Network:
         for place in self._places(self._tunnel):
             family = place.address.version
             others = () if self._role == "none" else (self._other.number,)
-            links.run(routes.removed(links.priorities(family), family=family, but=others))
-            links.run([*_arrived(place), routes.taken(place)])
-            links.run(routes.added(gateway.dns, control, family=family))
+            changes: list[Change] = [*routes.removed(links.priorities(family), family=family, but=others)]
+            changes += [*_arrived(place), routes.taken(place)]
+            changes += routes.added(gateway.dns, control, family=family)
+            links.run(changes)
         return self._look_up_names(gateway)
 
     def keep_alive(self, seconds: int) -> None:

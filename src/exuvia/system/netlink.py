@@ -122,16 +122,26 @@ def lock(interface_index: int) -> socket.socket:
     return _socket(LOCK + interface_index)
 
 
-def _socket(port: int) -> socket.socket:
-    try:
-        sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _GENERIC)
-    except OSError as error:
-        raise _unavailable(error) from None
+def opened(protocol: int, *, explained: bool = False) -> socket.socket:
+    """Return a netlink socket that waits ten seconds at most; `explained` lets it hear of errors in words."""
+    sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
     try:
         # Without it an error message repeats the whole request, preshared keys and all.
         sock.setsockopt(_SOL_NETLINK, _CAP_ACK, 1)
-        sock.setsockopt(_SOL_NETLINK, _EXT_ACK, 0)
+        sock.setsockopt(_SOL_NETLINK, _EXT_ACK, explained)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _TIMEOUT)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def _socket(port: int) -> socket.socket:
+    try:
+        sock = opened(_GENERIC)
+    except OSError as error:
+        raise _unavailable(error) from None
+    try:
         if port:
             sock.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, _SEND_BUFFER)
             sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _RECEIVE_BUFFER)

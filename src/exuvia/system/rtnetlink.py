@@ -7,13 +7,13 @@ Numbers are those of include/uapi/linux/{rtnetlink,if_link,if_addr,fib_rules}.h.
 import errno
 import os
 import socket
-import struct
 import sys
 from collections.abc import Iterator
 from types import TracebackType
 from typing import Self
 
 from exuvia.errors import GarbledAnswer, InterfaceUnavailable, NotInKernel, NotPermitted
+from exuvia.system.netlink import opened
 from exuvia.wg.attributes import (
     ATTRIBUTE_HEADER,
     MESSAGE_HEADER,
@@ -27,11 +27,9 @@ from exuvia.wg.attributes import (
 
 Attributes = dict[int, bytes]
 
-_SOL_NETLINK, _CAP_ACK, _EXT_ACK = 270, 10, 11
 _EXPLAINED = 0x200
 """NLM_F_ACK_TLVS: the kernel's own words follow."""
 _EXPLANATION = 1
-_TIMEOUT = struct.pack("@ll", 10, 0)
 _LARGEST = 32_768
 _TRIES = 10
 
@@ -42,13 +40,7 @@ class Rtnetlink:
     def __init__(self) -> None:
         self._sequence = 0
         try:
-            self._socket = socket.socket(
-                socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE
-            )
-            self._socket.setsockopt(_SOL_NETLINK, _CAP_ACK, 1)
-            self._socket.setsockopt(_SOL_NETLINK, _EXT_ACK, 1)
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _TIMEOUT)
-            self._socket.bind((0, 0))
+            self._socket = opened(socket.NETLINK_ROUTE, explained=True)
         except OSError as error:
             raise _unavailable(error) from None
 
